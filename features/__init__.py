@@ -1,0 +1,1 @@
+"""From recordings to arrays: corpora, the manifest, acoustic features and their store."""

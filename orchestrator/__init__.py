@@ -1,0 +1,1 @@
+"""Folds, trials, sweeps and reports on Ray."""

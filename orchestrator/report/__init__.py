@@ -1,0 +1,1 @@
+"""The aggregated report of a sweep."""

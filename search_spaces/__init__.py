@@ -1,0 +1,1 @@
+"""What a search looks over: one YAML file a model."""
