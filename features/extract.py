@@ -1,0 +1,214 @@
+"""Features of a corpus, computed once: Ray Data over an actor pool, into Parquet shards.
+
+A run computes only what the store does not hold. An utterance's values depend on its audio
+alone, so they are the same bits however the work was divided.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from features import audio, emobase
+from features.config import FeatureConfig
+from features.manifest import Manifest
+from features.storage import Storage, safe_name
+from features.store import SHARD_SCHEMA, FeatureStore, Key, read_index, write_speakers
+
+EXTRACTION_VERSION = 1
+"""Raised when a change of this package's code changes extracted values."""
+_BATCH = 16
+"""Utterances a shard: what a killed run can lose, for each worker."""
+
+Progress = Callable[[int, int, str | None], None]
+
+
+def extraction_hash(config: FeatureConfig) -> str:
+    """Hex name of what decides extracted values: descriptors, library versions, our code."""
+    parts = [
+        config.name,
+        emobase.CONFIG_FILE.read_text(encoding="utf-8"),
+        *(f"{name} {version(name)}" for name in ("opensmile", "soundfile", "soxr")),
+        str(EXTRACTION_VERSION),
+    ]
+    return hashlib.sha1("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def extract(
+    manifest: Manifest,
+    config: FeatureConfig,
+    storage: Storage,
+    progress: Progress = lambda done, total, error: None,
+    workers: int | None = None,
+) -> FeatureStore:
+    """Extract what `storage` lacks of a manifest's features; return the store with all of them.
+
+    `progress(done, total, error)` is called after each utterance that this run works on, with
+    its id and reason where it failed. `workers`: actors of one CPU, by default as many as the
+    cluster has. An utterance that failed is kept as failed until its file changes; only missing
+    files are looked for again. Raises RuntimeError where there is work and Ray is not
+    initialised: with nothing to do, Ray is not touched.
+    """
+    name = extraction_hash(config)
+    shards = storage.child(f"{config.name}-{name}")
+    rows = manifest.table.select(["id", "file", "start", "end", "speaker"]).to_pylist()
+    sources = _sources(Storage.open(manifest.root), [row["file"] for row in rows])
+    for row in rows:
+        row["source"] = sources.get(row["file"])
+    absent = {row["id"]: "missing" for row in rows if row["source"] is None}
+    index = read_index(shards)
+    todo = [r for r in rows if r["source"] is not None and Key.of(r) not in index]
+    total = len(absent) + len(todo)
+    for done, utterance in enumerate(absent, start=1):
+        progress(done, total, f"{utterance}: missing")
+    if todo:
+        failed: dict[str, str] = {}
+        results = _compute(_batches(todo), manifest.root, shards, workers)
+        for done, (utterance, error, stored) in enumerate(results, start=len(absent) + 1):
+            if error and not stored:
+                failed[utterance] = error
+            progress(done, total, f"{utterance}: {error}" if error else None)
+        absent |= failed
+        index = read_index(shards)
+    store = FeatureStore(shards, name, rows, index, absent)
+    write_speakers(shards, store.statistics(manifest))
+    return store
+
+
+def _sources(root: Storage, files: list[str]) -> dict[str, str]:
+    """What tells one state of each file from another: size and time. Missing files have none."""
+    names = sorted(set(files))
+    infos = root.filesystem.get_file_info([root.path(name) for name in names])
+    return {
+        name: f"{info.size}:{info.mtime_ns}"
+        for name, info in zip(names, infos, strict=True)
+        if info.type == pafs.FileType.File
+    }
+
+
+def _batches(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Rows by speaker, neighbours in a file together, in batches that become one shard each."""
+    rows = sorted(rows, key=lambda r: (r["speaker"], r["file"], r["start"] or 0.0, r["id"]))
+    batches: list[list[dict[str, Any]]] = []
+    for row in rows:
+        if not batches or len(batches[-1]) == _BATCH or batches[-1][0]["speaker"] != row["speaker"]:
+            batches.append([])
+        batches[-1].append(row)
+    return batches
+
+
+def _compute(
+    batches: list[list[dict[str, Any]]], root: str, shards: Storage, workers: int | None
+) -> Iterator[tuple[str, str | None, bool]]:
+    """Run the batches on Ray; yields (id, error, whether it was stored) as they are done."""
+    import ray
+    import ray.data
+
+    if not ray.is_initialized():
+        raise RuntimeError("features are missing and Ray is not running: call ray.init first")
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    size = max(1, min(workers or cpus, len(batches)))
+    tables = [pa.Table.from_pylist(batch, schema=_TASK_SCHEMA) for batch in batches]
+    with _quiet_ray_data():
+        done = ray.data.from_arrow(tables).map_batches(
+            _Extractor,
+            fn_constructor_args=(root, shards),
+            batch_size=None,  # a block is a batch is a shard
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=size),
+            num_cpus=1,
+            # A batch that kills its process, again and again, fails the run instead of hanging it.
+            ray_remote_args_fn=lambda: {"max_task_retries": 3},
+        )
+        for row in done.iter_rows():
+            yield row["id"], row["error"], row["stored"]
+
+
+@contextmanager
+def _quiet_ray_data() -> Iterator[None]:
+    """Ray Data without its progress bars and its log on the console: ours is shown instead."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    # The second one tells, as a warning, that the progress bars are off.
+    levels = {"ray.data": logging.WARNING, "ray.data._internal.progress": logging.ERROR}
+    bars, before = context.enable_progress_bars, {n: logging.getLogger(n).level for n in levels}
+    context.enable_progress_bars = False
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        context.enable_progress_bars = bars
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+_TASK_SCHEMA = pa.schema(
+    [SHARD_SCHEMA.field(name) for name in ("id", "file", "start", "end", "speaker", "source")]
+)
+
+
+class _Extractor:
+    """The actor: one openSMILE, one open file. Takes a batch, writes its shard."""
+
+    def __init__(self, root: str, shards: Storage) -> None:
+        self.root = Storage.open(root)
+        self.shards = shards
+        self.file: audio.AudioFile | None = None
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        rows, status = [], []
+        for task in batch.to_pylist():
+            try:
+                rows.append(self._row(task))
+                status.append((task["id"], rows[-1]["error"], True))
+            except OSError as error:  # storage's fault, not the audio's: try again next time
+                status.append((task["id"], f"cannot be read: {error}", False))
+        if rows:
+            self.shards.write(_shard_name(rows), _parquet(rows))
+        ids, errors, stored = zip(*status, strict=True)
+        return pa.table(
+            {"id": pa.array(ids), "error": pa.array(errors, pa.string()), "stored": stored}
+        )
+
+    def _row(self, task: dict[str, Any]) -> dict[str, Any]:
+        row = {**task, "audio": None, "frames": 0, "values": None, "error": None}
+        try:
+            if self.file is None or self.file.name != task["file"]:
+                self.file = audio.fetch(self.root, task["file"])
+            row["audio"] = self.file.sha1
+            samples = audio.decode(self.file, task["start"], task["end"])
+            values = emobase.extract(samples, emobase.SAMPLE_RATE)
+        except ValueError as error:
+            return {**row, "error": str(error)}
+        exact = values.astype(np.float64)
+        mean = exact.mean(axis=0)
+        return {
+            **row,
+            "frames": len(values),
+            "values": values.ravel(),
+            "mean": mean,
+            "squares": ((exact - mean) ** 2).sum(axis=0),
+        }
+
+
+def _shard_name(rows: list[dict[str, Any]]) -> str:
+    keys = "\n".join(repr(tuple(row[name] for name in _TASK_SCHEMA.names)) for row in rows)
+    digest = hashlib.sha1(keys.encode()).hexdigest()[:16]
+    return f"speaker={safe_name(rows[0]['speaker'])}/{digest}.parquet"
+
+
+def _parquet(rows: list[dict[str, Any]]) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    table = pa.Table.from_pylist(rows, schema=SHARD_SCHEMA)
+    # Dictionaries only cost here: almost no two float values are the same.
+    pq.write_table(table, sink, compression="zstd", use_dictionary=False, write_page_checksum=True)
+    return sink.getvalue()

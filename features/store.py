@@ -1,0 +1,304 @@
+"""The feature store: Parquet shards by speaker, loaded as one array with offsets."""
+
+import hashlib
+import logging
+import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.config import FeatureConfig
+from features.emobase import COLUMNS
+from features.manifest import Manifest
+from features.storage import Storage
+
+logger = logging.getLogger(__name__)
+
+DIMS = len(COLUMNS)
+SHARD_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("file", pa.string()),
+        ("start", pa.float64()),
+        ("end", pa.float64()),
+        ("speaker", pa.string()),
+        ("source", pa.string()),  # size:mtime of the file that was read
+        ("audio", pa.string()),  # SHA-1 of its bytes
+        ("frames", pa.int64()),
+        ("values", pa.list_(pa.float32())),  # (frames, 45) row by row
+        ("mean", pa.list_(pa.float64())),  # (45,) over the frames
+        ("squares", pa.list_(pa.float64())),  # (45,) sum of squared deviations from `mean`
+        ("error", pa.string()),
+    ]
+)
+_INDEX_COLUMNS = [name for name in SHARD_SCHEMA.names if name not in ("id", "speaker", "values")]
+
+
+class FeatureError(ValueError):
+    """Features that cannot be used."""
+
+
+class Key(NamedTuple):
+    """What an extracted row's values depend on: a segment of one state of a file."""
+
+    file: str
+    start: float | None
+    end: float | None
+    source: str
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> "Key":
+        return cls(row["file"], row["start"], row["end"], row["source"])
+
+
+class Entry(NamedTuple):
+    """Where a row lies, and all of it but its values; `mean` and `squares` are (45,) or None."""
+
+    shard: str
+    row: int
+    audio: str | None
+    frames: int
+    mean: Any
+    squares: Any
+    error: str | None
+
+
+class Statistics(NamedTuple):
+    """A speaker's descriptors over all frames of all good utterances."""
+
+    frames: int
+    mean: npt.NDArray[np.float64]
+    """(45,)"""
+    deviation: npt.NDArray[np.float64]
+    """(45,) population standard deviation; exactly 0 for a descriptor that never changes."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of a manifest's good utterances, in its order.
+
+    Utterance i is `frames[offsets[i]:offsets[i + 1]]`, at least one row.
+    """
+
+    ids: list[str]
+    frames: npt.NDArray[np.float32]
+    """(sum of frames, 45), contiguous."""
+    offsets: npt.NDArray[np.int64]
+    """(utterances + 1,)"""
+    fingerprint: str
+    """SHA-1 of ids, speakers, audio contents, segments and extraction: the same on any machine."""
+    errors: list[tuple[str, str, str]] = field(default_factory=list)
+    """(id, file, reason) of the utterances that were dropped."""
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """Extracted features of one manifest. Made by `features.extract.extract`."""
+
+    storage: Storage
+    extraction: str
+    rows: list[dict[str, Any]]
+    index: dict[Key, Entry]
+    unread: dict[str, str]
+    """Reasons, by id, of utterances whose files could not be read; they have no row."""
+
+    def errors(self) -> list[tuple[str, str, str]]:
+        """(id, file, reason) of each utterance without features, in the manifest's order."""
+        return self._errors(self.rows)
+
+    def _errors(self, rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+        return [(row["id"], row["file"], error) for row in rows if (error := self._error(row))]
+
+    def _error(self, row: dict[str, Any]) -> str | None:
+        if row["id"] in self.unread:
+            return self.unread[row["id"]]
+        entry = self.index.get(Key.of(row))
+        return "its features are not in the store" if entry is None else entry.error
+
+    def _good(self, rows: list[dict[str, Any]]) -> list[tuple[dict[str, Any], Entry]]:
+        return [(row, self.index[Key.of(row)]) for row in rows if not self._error(row)]
+
+    def statistics(self, manifest: Manifest) -> dict[str, Statistics]:
+        """Each speaker's statistics over all good utterances of `manifest`."""
+        return statistics_of(self._good(self._rows_of(manifest)))
+
+    def _rows_of(self, manifest: Manifest) -> list[dict[str, Any]]:
+        known = {row["id"]: row for row in self.rows}
+        names = manifest.table["id"].to_pylist()
+        strange = [name for name in names if name not in known]
+        if strange:
+            raise FeatureError(f"{len(strange)} utterances were not extracted: {strange[:5]}")
+        return [known[name] for name in names]
+
+    def load(self, manifest: Manifest, config: FeatureConfig) -> Features:
+        """Features of `manifest`: normalised per speaker, cut, pooled. Errored ones are dropped.
+
+        Statistics are over the good utterances of `manifest`, which may be a part of what was
+        extracted. Raises FeatureError for an utterance that was not, and for a shard damaged
+        since (it is put aside; extraction makes it again).
+        """
+        rows = self._rows_of(manifest)
+        good = self._good(rows)
+        speakers = statistics_of(good)
+        entries = [entry for _, entry in good]
+        lengths = [-(-min(entry.frames, config.max_frames) // config.pool) for entry in entries]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        frames = np.empty((int(offsets[-1]), DIMS), np.float32)
+        by_shard: dict[str, list[int]] = defaultdict(list)
+        for i, entry in enumerate(entries):
+            by_shard[entry.shard].append(i)
+        for shard, wanted in by_shard.items():
+            values = _read_values(self.storage, shard)
+            for i in wanted:
+                raw = values[entries[i].row].values.to_numpy().reshape(-1, DIMS)
+                x = raw[: config.max_frames].astype(np.float64)
+                if config.normalize == "speaker":
+                    speaker = speakers[good[i][0]["speaker"]]
+                    x = normalise(x, speaker.mean, speaker.deviation)
+                frames[offsets[i] : offsets[i + 1]] = pool(x, config.pool)
+        return Features(
+            [row["id"] for row, _ in good],
+            frames,
+            offsets,
+            _fingerprint(self.extraction, good),
+            self._errors(rows),
+        )
+
+
+def normalise(
+    frames: npt.NDArray[np.floating],
+    mean: npt.NDArray[np.float64],
+    deviation: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """z-scores of `frames` (n, dims); 0 where a descriptor never changes (deviation 0)."""
+    safe = np.where(deviation > 0, deviation, 1.0)
+    return np.where(deviation > 0, (frames.astype(np.float64) - mean) / safe, 0.0)
+
+
+def pool(frames: npt.NDArray[np.floating], size: int) -> npt.NDArray[np.floating]:
+    """Means of each `size` frames: (n, dims) to (ceil(n / size), dims).
+
+    A last partial group is averaged over what it has.
+    """
+    starts = np.arange(0, len(frames), size)
+    counts = np.minimum(size, len(frames) - starts)
+    return np.add.reduceat(frames, starts, axis=0) / counts[:, None]
+
+
+def check_errors(store: FeatureStore, config: FeatureConfig) -> None:
+    """Raise FeatureError, with one line an utterance, where more failed than `max_errors`."""
+    errors = store.errors()
+    if len(errors) > config.max_errors:
+        lines = "\n".join(f"  {name} ({file}): {reason}" for name, file, reason in errors)
+        raise FeatureError(
+            f"{len(errors)} of {len(store.rows)} utterances have no features "
+            f"(features.max_errors is {config.max_errors}):\n{lines}"
+        )
+
+
+def read_index(storage: Storage) -> dict[Key, Entry]:
+    """All rows of all shards. A shard that cannot be read is put aside and counts as absent."""
+    names = [
+        name
+        for name in storage.list(recursive=True)
+        if name.startswith("speaker=") and name.endswith(".parquet")
+    ]
+    index: dict[Key, Entry] = {}
+    with ThreadPoolExecutor(8) as threads:
+        for part in threads.map(lambda name: _read_shard(storage, name), names):
+            index.update(part)
+    return index
+
+
+def write_speakers(storage: Storage, speakers: dict[str, Statistics]) -> None:
+    """Write each speaker's statistics to `speakers.parquet`, for people and other programs."""
+    rows = [{"speaker": name, **values._asdict()} for name, values in speakers.items()]
+    vector = pa.list_(pa.float64())
+    schema = pa.schema(
+        [("speaker", pa.string()), ("frames", pa.int64()), ("mean", vector), ("deviation", vector)]
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
+    data = sink.getvalue()
+    if not storage.exists("speakers.parquet") or storage.read_buffer("speakers.parquet") != data:
+        storage.write("speakers.parquet", data)
+
+
+def _read_shard(storage: Storage, name: str) -> dict[Key, Entry]:
+    data = storage.read_buffer(name)
+    try:
+        rows = _parse(data, _INDEX_COLUMNS).to_pylist()
+        return {
+            Key.of(row): Entry(
+                name,
+                number,
+                row["audio"],
+                row["frames"],
+                None if row["mean"] is None else np.array(row["mean"]),
+                None if row["squares"] is None else np.array(row["squares"]),
+                row["error"],
+            )
+            for number, row in enumerate(rows)
+        }
+    # pyarrow says OSError of some damage; a fault of the storage itself was raised above.
+    except (pa.ArrowException, OSError, KeyError) as error:
+        _put_aside(storage, name, error)
+        return {}
+
+
+def _read_values(storage: Storage, name: str) -> pa.ChunkedArray:
+    data = storage.read_buffer(name)
+    try:
+        return _parse(data, ["values"])["values"]
+    except (pa.ArrowException, OSError, KeyError) as error:
+        _put_aside(storage, name, error)
+        raise FeatureError(f"{name} is damaged: run the extraction again") from error
+
+
+def _parse(data: pa.Buffer, columns: list[str]) -> pa.Table:
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    return file.read(columns=columns, use_threads=False)
+
+
+def _put_aside(storage: Storage, name: str, error: Exception) -> None:
+    aside = f"{name}.damaged-{time.time_ns()}"
+    logger.warning(
+        "%s is damaged (%s): kept as %s, its features are made again", name, error, aside
+    )
+    storage.filesystem.move(storage.path(name), storage.path(aside))
+
+
+def _fingerprint(extraction: str, good: list[tuple[dict[str, Any], Entry]]) -> str:
+    digest = hashlib.sha1(extraction.encode())
+    for row, entry in good:
+        parts = (row["id"], row["speaker"], entry.audio, row["start"], row["end"])
+        digest.update(repr(parts).encode())
+    return digest.hexdigest()
+
+
+def statistics_of(good: list[tuple[dict[str, Any], Entry]]) -> dict[str, Statistics]:
+    entries: dict[str, list[Entry]] = defaultdict(list)
+    # By id: a sum of floats depends on its order, which must not be the manifest's or the shards'.
+    for row, entry in sorted(good, key=lambda pair: pair[0]["id"]):
+        entries[row["speaker"]].append(entry)
+    return {speaker: _moments(entries[speaker]) for speaker in sorted(entries)}
+
+
+def _moments(entries: list[Entry]) -> Statistics:
+    """Statistics over utterances from each one's own (the update of Chan, Golub and LeVeque)."""
+    count, mean, squares = 0, np.zeros(DIMS), np.zeros(DIMS)
+    for entry in entries:
+        step = entry.mean - mean
+        total = count + entry.frames
+        mean = mean + step * (entry.frames / total)
+        squares = squares + entry.squares + step**2 * (count * entry.frames / total)
+        count = total
+    deviation = np.sqrt(squares / count)
+    # A descriptor that never changes has a deviation of rounding errors only.
+    return Statistics(count, mean, np.where(deviation > 1e-12 * np.abs(mean), deviation, 0.0))

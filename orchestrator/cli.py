@@ -1,0 +1,241 @@
+"""The command line: `ser demo | corpus | extract | train | sweep | status | report`."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.config import ConfigError, Configuration, load
+from orchestrator.progress import Narrator
+
+app = typer.Typer(
+    help="Train and tune speech emotion recognition models on a Ray cluster.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML configuration.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in a.b=c.")
+]
+SweepFolder = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's folder or URI.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+@contextmanager
+def _cluster() -> Iterator[None]:
+    """Connect to the cluster at RAY_ADDRESS, or start a local one that ends with the command."""
+    # Ray prints to the driver what its actors print; every event worth a line is ours.
+    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    from orchestrator.trial import TRAIN_ENVIRONMENT
+
+    os.environ.update(TRAIN_ENVIRONMENT)
+    import ray
+
+    local = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
+    ray.init(
+        log_to_driver=False,
+        logging_level="ERROR",
+        runtime_env={"env_vars": TRAIN_ENVIRONMENT},
+        **local,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@app.command()
+def corpus(config: ConfigFile, overrides: Overrides = [], as_json: AsJson = False) -> None:  # noqa: B006
+    """Check and summarise a corpus: no audio is opened, nothing is computed."""
+    from orchestrator.data import read_corpus, summarise
+
+    configuration = load(config, overrides)
+    found = {"corpus": configuration.corpus.name, **summarise(read_corpus(configuration))}
+    if as_json:
+        print(json.dumps(found))
+        return
+    table = Table("what", "count", title=f"{found.pop('corpus')}: {configuration.corpus.root}")
+    for key, value in found.items():
+        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        table.add_row(key, str(shown))
+    Console().print(table)
+
+
+@app.command()
+def extract(config: ConfigFile, overrides: Overrides = []) -> None:  # noqa: B006
+    """Compute the acoustic features that are missing, and nothing else."""
+    from features.extract import extract as extract_features
+    from features.storage import Storage
+    from features.store import check_errors
+    from orchestrator.data import read_corpus
+
+    configuration = load(config, overrides)
+    manifest = read_corpus(configuration).manifest
+    narrator = Narrator()
+    storage = Storage.open(configuration.storage).child("features")
+
+    def tell(done: int, total: int, error: str | None) -> None:
+        if error:
+            narrator.say(f"no features: {error}")
+        narrator.bar("features", done, total)
+
+    with _cluster(), narrator.bars():
+        store = extract_features(manifest, configuration.features, storage, tell)
+    errors = store.errors()
+    print(f"{len(manifest.table) - len(errors)} utterances have features in {store.storage.root}")
+    check_errors(store, configuration.features)
+
+
+@app.command()
+def train(config: ConfigFile, overrides: Overrides = []) -> None:  # noqa: B006
+    """Cross-validate the one configuration; a `search` section is left aside."""
+    configuration = load(config, overrides)
+    if configuration.search is not None:
+        name = f"{configuration.name}-train"  # beside the sweep of the same file, not in it
+        configuration = configuration.model_copy(update={"search": None, "name": name})
+    _run(configuration)
+
+
+@app.command()
+def sweep(config: ConfigFile, overrides: Overrides = []) -> None:  # noqa: B006
+    """Search, and report. Run again, it goes on where it stopped."""
+    configuration = load(config, overrides)
+    if configuration.search is None:
+        raise ConfigError(f"{config}: search: this section is required; `ser train` needs none")
+    _run(configuration)
+
+
+@app.command()
+def demo(
+    folder: Annotated[str, typer.Argument(help="Where corpus and results go.")] = "demo",
+) -> None:
+    """Make a small spoken corpus, extract, search, report."""
+    from features.corpora.demo import make_demo_corpus
+
+    narrator = Narrator()
+    narrator.say("corpus: espeak-ng speaks ten voices, five sessions, four emotions")
+    with narrator.bars():
+        manifest = make_demo_corpus(
+            f"{folder}/corpus", progress=lambda done, total: narrator.bar("corpus", done, total)
+        )
+    example = Path(__file__).parent / "demo.yaml"
+    _run(load(str(example), [f"corpus.root={manifest}", f"storage={folder}/runs"]))
+
+
+@app.command()
+def status(folder: SweepFolder, as_json: AsJson = False) -> None:
+    """Where a sweep is."""
+    from features.storage import Storage
+    from orchestrator.ledger import Ledger
+
+    ledger = Ledger(Storage.open(folder))
+    content = ledger.sweep()
+    suggestions, trials = ledger.suggestions(), ledger.trials()
+    ended = {record.id: record for record in trials}
+    found = {
+        "name": content["name"],
+        "trials": content["configuration"]["search"]["trials"],
+        "proposed": len(suggestions),
+        **{
+            state: sum(ended[s.trial].status == state for s in suggestions if s.trial in ended)
+            for state in ("complete", "pruned", "failed")
+        },
+        "unfinished": [s.number for s in suggestions if s.trial not in ended],
+        "best": max(
+            (record for record in trials if record.score is not None),
+            key=lambda record: record.score or 0.0,
+            default=None,
+        ),
+    }
+    best = found["best"]
+    found["best"] = None if best is None else {"id": best.id, "score": best.score}
+    if as_json:
+        print(json.dumps(found))
+        return
+    table = Table("what", "value", title=folder)
+    for key, value in found.items():
+        table.add_row(key, str(value))
+    Console().print(table)
+
+
+@app.command()
+def report(folder: SweepFolder, as_json: AsJson = False) -> None:
+    """Aggregate a sweep's results into report/ inside its folder."""
+    from features.storage import Storage
+    from orchestrator.ledger import Ledger
+    from orchestrator.report import build, summary
+
+    ledger = Ledger(Storage.open(folder))
+    ledger.sweep()
+    written = build(ledger)
+    if as_json:
+        print(json.dumps(summary(ledger)))
+    else:
+        print("\n".join(ledger.storage.path(name) for name in written))
+
+
+def _run(configuration: Configuration) -> None:
+    """Run a configuration to its end and say what came of it."""
+    from orchestrator import sweep as sweeps
+    from orchestrator.report import build, summary
+
+    sweeps.check(configuration)
+    narrator = Narrator()
+    with _cluster():
+        ledger = sweeps.run(configuration, narrator)
+    build(ledger)
+    found = summary(ledger)
+    print(f"report: {ledger.storage.path('report/index.html')}")
+    _conclude(found)
+
+
+def _conclude(found: dict[str, Any]) -> None:
+    """Print the best score, each figure with what it is; exit 1 where there is none."""
+    best, nested = found["best"], found["nested"]
+    if best is None:
+        print("no trial has a score: the report names the reason of each")
+        sys.exit(1)
+    pooled = best["pooled"]["ua"]
+    print(
+        f"best UA: {pooled['value']:.3f} pooled over test utterances "
+        f"(95 % by speakers {pooled['low']:.3f} to {pooled['high']:.3f}), "
+        f"trial {best['number']} ({best['trial']})"
+    )
+    if nested:
+        mean = nested["mean_over_folds"]["ua"]
+        print(
+            f"nested UA: {nested['pooled']['ua']:.3f} pooled, {mean['value']:.3f} mean over folds; "
+            f"chance {found['chance']['ua']:.3f}"
+        )
+    if found["optimistic"]:
+        print("optimistic: epochs and configuration were chosen on the part that is reported")
+
+
+def main() -> None:
+    """Exit code 0 done, 1 failed, 2 wrong use."""
+    from features.manifest import ManifestError
+    from features.store import FeatureError
+    from orchestrator.ledger import LedgerError
+
+    try:
+        app()
+    except (ConfigError, ManifestError, FileExistsError) as error:
+        print(f"ser: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (FeatureError, LedgerError) as error:
+        print(f"ser: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+"""The configuration of a run: one YAML file, checked whole before anything is computed."""
+
+import difflib
+import inspect
+from functools import reduce
+from operator import or_
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+
+from features.config import FeatureConfig
+from ser_models import MODELS
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run. The message names the key and what would be right."""
+
+
+class Section(BaseModel):
+    """Frozen; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class CorpusConfig(Section):
+    """Which recordings, and which of their labels are classes.
+
+    name : a reader in `features.corpora`; `manifest` reads a CSV or Parquet file of one's own
+    root : the corpus's folder, or the manifest file
+    merge : label -> label, before the classes are chosen (`exc: hap`)
+    classes : the emotions to recognise; utterances with other labels, or none, serve as context
+    """
+
+    name: str = "manifest"
+    root: str
+    merge: dict[str, str] = {}
+    classes: tuple[str, ...] = Field(min_length=2)
+
+    @field_validator("classes")
+    @classmethod
+    def _once(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(classes)) < len(classes):
+            raise ValueError("each class may be named once")
+        return classes
+
+
+class FoldsConfig(Section):
+    """Who trains and who tests.
+
+    scheme : a scheme in `orchestrator.folds`
+    selection : `validation` chooses the epoch on a part cut from the training groups and scores
+        the test part once; `held_out` chooses it on the part that is reported, as both papers
+        do, and is marked optimistic wherever it is shown
+    """
+
+    scheme: str = "leave_one_session_out"
+    selection: Literal["validation", "held_out"] = "validation"
+
+
+class TrainingConfig(Section):
+    """How each fold is trained. Defaults are IAAN's where the paper gives them.
+
+    epochs : at most so many
+    patience : epochs without a better score after which a fold stops (ours: the paper stops
+        early and does not say when)
+    learning_rate : of Adam
+    weight_decay : coupled L2, on the projection layers only
+    label_smoothing : share of the target spread over all classes (the authors' code has 0.1)
+    metric : what chooses the epoch, and what the search maximises
+    seed : of everything random
+    checkpoint_every : seconds between checkpoints, at least
+    """
+
+    epochs: int = Field(100, ge=1)
+    patience: int = Field(20, ge=1)
+    batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(1e-3, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    metric: Literal["ua", "wa"] = "ua"
+    seed: int = Field(0, ge=0)
+    checkpoint_every: float = Field(60.0, ge=0)
+
+
+class SearchConfig(Section):
+    """What is searched, and how.
+
+    space : a space in `search_spaces`, or the path of a YAML file of the same form
+    trials : configurations to try
+    sampler : Optuna's TPE, random, or every point of a grid
+    scheduler : `asha` stops a configuration that falls behind at a rung; `none` runs all to the end
+    grace_epochs : first rung; the next ones are `reduction_factor` times further each
+    reduction_factor : one in so many goes on past a rung
+    """
+
+    space: str
+    trials: int = Field(50, ge=1)
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    scheduler: Literal["asha", "none"] = "asha"
+    grace_epochs: int = Field(5, ge=1)
+    reduction_factor: int = Field(3, ge=2)
+
+
+class ClusterConfig(Section):
+    """What a trial takes of the cluster. Left out, each is chosen from what the cluster has.
+
+    workers_per_trial : training processes a trial; a multiple of the folds, or fewer than they
+    gpus_per_worker : share of a GPU each
+    concurrent_trials : trials at a time. It is part of what the search does: a proposal is made
+        from the results of all trials but the newest `concurrent_trials` - 1, so that the same
+        seed gives the same search whatever finishes first
+    """
+
+    workers_per_trial: int | None = Field(None, ge=1)
+    gpus_per_worker: float | None = Field(None, ge=0)
+    concurrent_trials: int | None = Field(None, ge=1)
+
+
+def _model_section(name: str) -> type[Section]:
+    """The keys that a configuration may set for one model: its builder's keywords."""
+    builder = MODELS[name]
+    fields: dict[str, Any] = {
+        key: (parameter.annotation, parameter.default)
+        for key, parameter in inspect.signature(builder).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key not in builder.keywords
+    }
+    return create_model(f"{name} model", __base__=Section, name=(Literal[name], name), **fields)
+
+
+MODEL_SECTIONS = {name: _model_section(name) for name in MODELS}
+AnyModel: Any = Annotated[reduce(or_, MODEL_SECTIONS.values()), Field(discriminator="name")]
+
+
+class Configuration(Section):
+    """A run, resolved: every default is filled in."""
+
+    corpus: CorpusConfig
+    features: FeatureConfig = FeatureConfig()
+    model: AnyModel
+    folds: FoldsConfig = FoldsConfig()
+    training: TrainingConfig = TrainingConfig()
+    search: SearchConfig | None = None
+    cluster: ClusterConfig = ClusterConfig()
+    storage: str = "./runs"
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+
+    def resolved(self) -> dict[str, Any]:
+        """As plain values, for YAML and for ids."""
+        return self.model_dump(mode="json")
+
+    def with_values(self, values: dict[str, Any]) -> "Configuration":
+        """A copy with dotted keys set. Raises ConfigError where a value does not fit."""
+        raw = self.resolved()
+        for key, value in values.items():
+            set_key(raw, key, value)
+        return parse(raw)
+
+
+def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Set `a.b.c` in nested dicts, making the ones that are missing."""
+    *path, last = key.split(".")
+    for part in path:
+        inner = raw.get(part)
+        if inner is None:
+            inner = raw[part] = {}
+        elif not isinstance(inner, dict):
+            raise ConfigError(f"{key}: {part} is a value and not a section")
+        raw = inner
+    raw[last] = value
+
+
+def _allowed(location: list[str]) -> list[str]:
+    """Keys of the section at `location`."""
+    section: Any = Configuration
+    for part in location:
+        if part in MODEL_SECTIONS:
+            section = MODEL_SECTIONS[part]
+            continue
+        field = section.model_fields.get(part)
+        arguments = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        section = next(
+            (a for a in arguments if isinstance(a, type) and issubclass(a, BaseModel)), section
+        )
+    return list(section.model_fields)
+
+
+def _explain(error: ValidationError) -> str:
+    """One line for each thing that is wrong."""
+    lines = []
+    for problem in error.errors():
+        location = [str(part) for part in problem["loc"]]
+        # The tag of the model union stands in the location, but not in the file.
+        key = ".".join(
+            part for i, part in enumerate(location) if not (i == 1 and location[0] == "model")
+        )
+        match problem["type"]:
+            case "extra_forbidden":
+                allowed = _allowed(location[:-1])
+                close = difflib.get_close_matches(location[-1], allowed, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(allowed)}"
+                lines.append(f"{key}: unknown key; {hint}")
+            case "missing":
+                lines.append(f"{key}: this key is required")
+            case "union_tag_invalid":
+                lines.append(
+                    f"model.name: no model {problem['ctx']['tag']}; known: {', '.join(MODELS)}"
+                )
+            case "union_tag_not_found":
+                lines.append(f"model.name: this key is required; known: {', '.join(MODELS)}")
+            case _:
+                message = problem["msg"].removeprefix("Value error, ")
+                lines.append(f"{key}: {message[0].lower()}{message[1:]}, not {problem['input']!r}")
+    return "\n".join(lines)
+
+
+def parse(raw: Any) -> Configuration:
+    """Check plain values. Raises ConfigError with a line for each key that is wrong."""
+    if not isinstance(raw, dict):
+        raise ConfigError(f"a configuration is a mapping of sections, not {type(raw).__name__}")
+    try:
+        return Configuration.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+
+
+def load(path: str, overrides: list[str] | None = None) -> Configuration:
+    """Read a YAML file, apply `key=value` overrides, check. Raises ConfigError."""
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    for override in overrides or []:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {override}: write it as key=value, for instance --set a.b=1")
+        if not isinstance(raw, dict):
+            raise ConfigError(f"{path}: a configuration is a mapping of sections")
+        set_key(raw, key, yaml.safe_load(value))
+    try:
+        return parse(raw)
+    except ConfigError as error:
+        raise ConfigError("\n".join(f"{path}: {line}" for line in str(error).split("\n"))) from None

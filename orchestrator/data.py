@@ -1,0 +1,195 @@
+"""From a configuration to what its trials read: manifest, labels, folds, features, context."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from features.context import ABSENT, previous_turns, random_turns
+from features.corpora import CORPORA
+from features.extract import extract
+from features.manifest import Manifest, ManifestError
+from features.storage import Storage
+from features.store import check_errors
+from orchestrator.batches import Dataset
+from orchestrator.config import ConfigError, Configuration
+from orchestrator.folds import Fold, make_folds
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A manifest with the class of each row.
+
+    labels : (utterances,) position in `classes`, or -1 for another label or none
+    """
+
+    manifest: Manifest
+    labels: Indices
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What every trial of a run shares.
+
+    notes : what a reader of the scores should know about the data
+    """
+
+    dataset: Dataset
+    folds: list[Fold]
+    fingerprint: str
+    summary: dict[str, Any]
+    notes: list[str]
+
+
+def read_corpus(configuration: Configuration) -> Corpus:
+    """Read and check the manifest; no audio is opened. Raises ConfigError."""
+    corpus = configuration.corpus
+    if corpus.name not in CORPORA:
+        known = ", ".join(sorted(CORPORA))
+        raise ConfigError(f"corpus.name: no corpus {corpus.name}; known: {known}")
+    try:
+        manifest = CORPORA[corpus.name](corpus.root)
+    except (ManifestError, OSError) as error:
+        raise ConfigError(f"corpus.root: {error}") from None
+    raw = manifest.table["emotion"].to_pylist()
+    merged = [corpus.merge.get(label, label) for label in raw]
+    occurring = Counter(label for label in merged if label is not None)
+    for name in corpus.classes:
+        if name not in occurring:
+            found = ", ".join(f"{label} ({count})" for label, count in occurring.most_common())
+            raise ConfigError(
+                f"corpus.classes: no utterance is labelled {name}; labels that occur: {found}"
+            )
+    position = {name: index for index, name in enumerate(corpus.classes)}
+    labels = np.asarray([position.get(label, -1) for label in merged], dtype=np.int64)
+    return Corpus(manifest, labels, corpus.classes)
+
+
+def summarise(corpus: Corpus) -> dict[str, Any]:
+    """Counts of a corpus, for `ser corpus` and the report."""
+    table = corpus.manifest.table
+
+    def counts(column: str) -> dict[str, int]:
+        values = (value for value in table[column].to_pylist() if value is not None)
+        return dict(sorted(Counter(values).items()))
+
+    labelled = corpus.labels[corpus.labels >= 0]
+    return {
+        "utterances": len(table),
+        "labelled": len(labelled),
+        "classes": {
+            name: int((labelled == index).sum()) for index, name in enumerate(corpus.classes)
+        },
+        "speakers": counts("speaker"),
+        "sessions": counts("session"),
+        "dialogues": len(counts("dialogue")),
+    }
+
+
+def context_rows(configuration: Configuration, table: pa.Table) -> tuple[Indices, Indices]:
+    """The context turns of each row that the configured model attends to."""
+    kind = MODEL_CONTEXT[configuration.model.name]
+    speakers, dialogues, turns = (
+        table[name].to_pylist() for name in ("speaker", "dialogue", "turn")
+    )
+    if kind == "random":
+        return random_turns(dialogues, turns, configuration.training.seed)
+    if kind == "previous":
+        return previous_turns(speakers, dialogues, turns)
+    return (np.full(len(table), ABSENT, dtype=np.int64),) * 2
+
+
+def _model_context() -> dict[str, str]:
+    from ser_models import MODELS
+
+    return {name: builder.keywords["context"] for name, builder in MODELS.items()}
+
+
+MODEL_CONTEXT = _model_context()
+
+
+def corpus_folds(configuration: Configuration, corpus: Corpus) -> list[Fold]:
+    """The folds over a corpus's rows. Raises ConfigError where it cannot serve the scheme."""
+    table = corpus.manifest.table
+    return make_folds(table, corpus.labels, corpus.classes, configuration.folds)
+
+
+def prepare(
+    configuration: Configuration,
+    storage: Storage,
+    progress: Callable[[int, int, str | None], None],
+) -> Prepared:
+    """Extract what is missing and put everything into arrays.
+
+    Raises ConfigError for a corpus or scheme that does not fit, FeatureError where more files
+    than `features.max_errors` cannot be used.
+    """
+    corpus = read_corpus(configuration)
+    corpus_folds(configuration, corpus)  # what is wrong with the scheme shows before extraction
+    manifest = corpus.manifest
+    store = extract(manifest, configuration.features, storage.child("features"), progress)
+    check_errors(store, configuration.features)
+    features = store.load(manifest, configuration.features)
+    ids = manifest.table["id"].to_pylist()
+    own, other = context_rows(configuration, manifest.table)
+
+    # Utterances without features leave; one that was context of another becomes absent there.
+    kept_ids = set(features.ids)
+    kept = np.asarray([row for row, name in enumerate(ids) if name in kept_ids], dtype=np.int64)
+    place = np.full(len(ids) + 1, ABSENT, dtype=np.int64)  # the last element serves ABSENT = -1
+    place[kept] = np.arange(len(kept))
+    table = manifest.table.take(pa.array(kept))
+    labels = corpus.labels[kept]
+    dataset = Dataset(
+        frames=features.frames,
+        offsets=features.offsets,
+        labels=labels,
+        own=place[own[kept]],
+        other=place[other[kept]],
+        ids=features.ids,
+        speakers=table["speaker"].to_pylist(),
+        classes=corpus.classes,
+    )
+    folds = make_folds(table, labels, corpus.classes, configuration.folds)
+    summary = summarise(Corpus(Manifest(table, manifest.root), labels, corpus.classes))
+    return Prepared(
+        dataset, folds, fingerprint(dataset, features.fingerprint), summary, _notes(table, features)
+    )
+
+
+def fingerprint(dataset: Dataset, features: str) -> str:
+    """SHA-1 of all that trials read: features, classes, context."""
+    digest = hashlib.sha1(features.encode())
+    for array in (dataset.labels, dataset.own, dataset.other):
+        digest.update(array.astype("<i8").tobytes())
+    digest.update("\0".join(dataset.classes).encode())
+    return digest.hexdigest()
+
+
+def _notes(table: pa.Table, features: Any) -> list[str]:
+    notes = [
+        "Descriptors are normalised with each speaker's own mean and deviation, test speakers "
+        "included: transductive, without labels."
+    ]
+    pairs = pa.table({"speaker": table["speaker"], "session": table["session"]})
+    sessions = pairs.group_by("speaker").aggregate([("session", "count_distinct")])
+    crossing = sessions.filter(pc.greater(sessions["session_count_distinct"], 1))
+    if len(crossing):
+        names = ", ".join(sorted(crossing["speaker"].to_pylist())[:10])
+        notes.append(
+            f"{len(crossing)} speakers occur in several sessions ({names}): sessions do not keep "
+            f"speakers apart."
+        )
+    if features.errors:
+        names = "; ".join(f"{file}: {reason}" for _, file, reason in features.errors)
+        notes.append(f"{len(features.errors)} utterances have no features: {names}")
+    return notes

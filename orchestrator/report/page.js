@@ -1,0 +1,94 @@
+"use strict";
+
+// Figures: drawn here, so that they follow the page's colours and width.
+(function () {
+  const figures = [...document.querySelectorAll("script[data-figure]")].map((source) => ({
+    div: document.getElementById(source.dataset.figure),
+    json: source.textContent,
+  }));
+  if (!figures.length || !window.Plotly) return;
+
+  function draw() {
+    const style = getComputedStyle(document.documentElement);
+    const colour = (name) => style.getPropertyValue(name).trim();
+    const axis = {
+      gridcolor: colour("--line"), linecolor: colour("--soft"), zeroline: false,
+      automargin: true, ticks: "outside", tickcolor: colour("--line"),
+    };
+    for (const { div, json } of figures) {
+      const { data, layout } = JSON.parse(json);
+      for (const trace of data) {
+        if (trace.type === "heatmap") {
+          trace.colorscale = [0, 1, 2].map((step) => [step / 2, colour(`--shade-${step}`)]);
+        }
+        if (trace.error_y) trace.error_y.color = colour("--ink");
+      }
+      Object.assign(layout, {
+        paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+        font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("--ink") },
+        margin: { l: 8, r: 12, t: 36, b: 8 },
+        legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", itemsizing: "constant" },
+        modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--ink") },
+        // A finger that scrolls the page must not zoom a figure.
+        dragmode: window.matchMedia("(pointer: coarse)").matches ? false : "zoom",
+        hoverlabel: { align: "left" },
+      });
+      for (const name of Object.keys(layout).filter((key) => /^[xy]axis/.test(key))) {
+        layout[name] = { ...axis, ...layout[name] };
+        if (data[0].type === "heatmap") layout[name].showgrid = false;
+      }
+      if (layout.xaxis2 && div.clientWidth < 640) {
+        // Two panels side by side would be too narrow: put one above the other.
+        layout.height = 680;
+        layout.xaxis.domain = layout.xaxis2.domain = [0, 1];
+        layout.yaxis.domain = [0.57, 1];
+        layout.yaxis2.domain = [0, 0.43];
+      }
+      window.Plotly.react(div, data, layout, { responsive: true, displaylogo: false,
+        modeBarButtons: [["toImage"]] });
+    }
+  }
+  draw();
+  for (const query of ["(prefers-color-scheme: dark)", "print", "(max-width: 760px)"]) {
+    window.matchMedia(query).addEventListener("change", draw);
+  }
+})();
+
+// Tables that sort by their headers' buttons; numbers as numbers, empty cells last.
+(function () {
+  const order = new Intl.Collator(undefined, { numeric: true });
+  for (const table of document.querySelectorAll("table[data-sortable]")) {
+    const body = table.tBodies[0];
+    const headers = [...table.tHead.rows[0].cells];
+    const key = (row, column) => row.cells[column].dataset.v ?? row.cells[column].textContent.trim();
+    headers.forEach((header, column) => {
+      header.querySelector("button")?.addEventListener("click", () => {
+        const down = header.getAttribute("aria-sort") === "ascending";
+        for (const other of headers) other.removeAttribute("aria-sort");
+        header.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const rows = [...body.rows].map((row) => [key(row, column), row]);
+        const numeric = rows.every(([value]) => value === "" || !Number.isNaN(Number(value)));
+        rows.sort(([a], [b]) => {
+          if (a === "" || b === "") return (a === "") - (b === "");
+          const sign = numeric ? Number(a) - Number(b) : order.compare(a, b);
+          return down ? -sign : sign;
+        });
+        body.append(...rows.map(([, row]) => row));
+      });
+    });
+  }
+  const filter = document.getElementById("trial-filter");
+  const table = document.getElementById("trials");
+  if (!filter || !table) return;
+  const shown = document.getElementById("trials-shown");
+  filter.addEventListener("input", () => {
+    const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let count = 0;
+    for (const row of table.tBodies[0].rows) {
+      const text = row.textContent.toLowerCase();
+      row.hidden = !words.every((word) => text.includes(word));
+      count += !row.hidden;
+    }
+    shown.textContent = `${count} of ${table.tBodies[0].rows.length} shown`;
+  });
+})();

@@ -1,0 +1,296 @@
+"""A sweep: Ray Tune runs the trials that Optuna proposes; each cross-validates a configuration.
+
+The sweep's folder is the truth. Run again, a sweep asks the same questions in the same order,
+passes over the trials that have ended, and goes on with the rest from their checkpoints; what
+Tune writes of itself is never read.
+"""
+
+import datetime
+import importlib.metadata
+import logging
+import math
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from features.storage import Storage
+from orchestrator import trial
+from orchestrator.config import ConfigError, Configuration, SearchConfig, parse
+from orchestrator.data import Prepared, corpus_folds, prepare, read_corpus
+from orchestrator.ledger import Ledger, TrialRecord
+from orchestrator.progress import Narrator
+from orchestrator.search import Search
+from orchestrator.training import build_model
+from orchestrator.trial import Assignment, Resources
+from search_spaces import Space, SpaceError, load_space
+
+VERSIONS = ("ser-orchestrator", "torch", "ray", "optuna", "opensmile", "numpy", "scikit-learn")
+
+
+def check(configuration: Configuration) -> Space:
+    """All that can be found wrong before anything is computed; the search space.
+
+    Raises ConfigError with the key, or the row, and what would be right.
+    """
+    folds = corpus_folds(configuration, read_corpus(configuration))
+    workers = configuration.cluster.workers_per_trial
+    if workers is not None and workers > len(folds) and workers % len(folds):
+        raise ConfigError(
+            f"cluster.workers_per_trial: {workers} workers cannot share {len(folds)} folds evenly; "
+            f"give at most {len(folds)}, or a multiple of it"
+        )
+    space = Space.model_construct(first={}, parameters={})
+    if configuration.search is not None:
+        try:
+            space = load_space(configuration.search.space)
+            if configuration.search.sampler == "grid":
+                space.grid()
+        except SpaceError as error:
+            raise ConfigError(f"search.space: {error}") from None
+        for name, parameter in space.parameters.items():
+            for value in parameter.bounds():
+                try:
+                    _check_model(configuration.with_values({name: value}))
+                except ConfigError as error:
+                    raise ConfigError(f"search.space: {configuration.search.space}: {error}") from None
+        if space.first:
+            _check_model(configuration.with_values(space.first))
+    _check_model(configuration)
+    return space
+
+
+def _check_model(configuration: Configuration) -> None:
+    try:
+        with torch.device("meta"):
+            build_model(configuration, dims=1)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from None
+
+
+def run(configuration: Configuration, narrator: Narrator) -> Ledger:
+    """Search, or without a `search` section cross-validate the one configuration.
+
+    Ray must be initialised. Raises ConfigError where the folder holds another sweep. Returns the
+    ledger, whose failed trials have their reasons.
+    """
+    space = check(configuration)
+    storage = Storage.open(configuration.storage)
+    ledger = Ledger(storage.child(configuration.name))
+
+    def extracting(done: int, total: int, error: str | None) -> None:
+        if error:
+            narrator.say(f"no features: {error}")
+        narrator.bar("features", done, total)
+
+    with narrator.bars():
+        prepared = prepare(configuration, storage, extracting)
+    settings = configuration.search or SearchConfig(
+        space="", trials=1, sampler="random", scheduler="none"
+    )
+    configuration = configuration.model_copy(update={"search": settings})
+    resources = choose_resources(configuration, len(prepared.folds))
+    lag = _open(ledger, configuration, prepared, resources)
+
+    def resolve(hyperparameters: dict[str, Any]) -> tuple[Configuration, str]:
+        chosen = configuration.with_values(hyperparameters)
+        ids, fingerprint = prepared.dataset.ids, prepared.fingerprint
+        return chosen, trial.trial_id(chosen, prepared.folds, ids, fingerprint)
+
+    search = Search(space, configuration, ledger, lag, resolve)
+    search.advance()
+    narrator.say(
+        f"{configuration.name}: {search.trials} configurations of {configuration.model.name}, "
+        f"{len(prepared.folds)} folds each, {len(search.ended)} done before"
+    )
+    if not search.done:
+        _tune(search, configuration, prepared, ledger, resources, narrator)
+    for number, record in sorted(search.ended.items()):
+        if record is None:
+            narrator.say(f"trial {number} broke off; the same command tries it again")
+    return ledger
+
+
+def _open(
+    ledger: Ledger, configuration: Configuration, prepared: Prepared, resources: Resources
+) -> int:
+    """Write sweep.yaml, or check that it is of this very sweep. Returns the search's lag."""
+    resolved = configuration.resolved()
+    if ledger.storage.exists("sweep.yaml"):
+        known = ledger.sweep()
+        different = [
+            *_differences(_identity(known["configuration"]), _identity(resolved)),
+            *_differences({"data": known["fingerprint"]}, {"data": prepared.fingerprint}),
+        ]
+        if different:
+            raise ConfigError(
+                f"name: {ledger.storage.root} holds another sweep: {'; '.join(different)}. "
+                f"Choose another name, or go back to what it was"
+            )
+        return int(known["lag"])
+    ledger.write_sweep(
+        {
+            "name": configuration.name,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "configuration": resolved,
+            "classes": list(prepared.dataset.classes),
+            "corpus": prepared.summary,
+            "folds": [
+                {
+                    "name": fold.name,
+                    "train": len(fold.train),
+                    "validation": len(fold.validation),
+                    "test": len(fold.test),
+                }
+                for fold in prepared.folds
+            ],
+            "fingerprint": prepared.fingerprint,
+            "lag": resources.concurrent,
+            "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
+            "commit": _commit(),
+            "notes": prepared.notes,
+        }
+    )
+    return resources.concurrent
+
+
+def _identity(resolved: dict[str, Any]) -> dict[str, Any]:
+    """What may not change under a sweep's name: neither where it runs nor how long it searches."""
+    kept = {key: value for key, value in resolved.items() if key not in ("cluster", "storage")}
+    kept["search"] = {k: v for k, v in kept["search"].items() if k != "trials"}
+    kept["corpus"] = {k: v for k, v in kept["corpus"].items() if k != "root"}
+    kept["training"] = {k: v for k, v in kept["training"].items() if k != "checkpoint_every"}
+    return kept
+
+
+def _differences(old: Any, new: Any, key: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            line
+            for name in sorted(old.keys() | new.keys())
+            for line in _differences(old.get(name), new.get(name), f"{key}.{name}".lstrip("."))
+        ]
+    return [] if old == new else [f"{key} was {old!r} and is now {new!r}"]
+
+
+def _commit() -> str | None:
+    """The commit of this code's checkout, with a mark where files differ; None outside one."""
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def choose_resources(configuration: Configuration, folds: int) -> Resources:
+    """What each trial takes, from the cluster as it is now.
+
+    On GPUs a trial takes one, shared by a worker a fold; without, one worker trains all folds,
+    and as many trials run as there are CPUs. Raises ConfigError for what the cluster never has.
+    """
+    import ray
+
+    available = ray.cluster_resources()
+    cpus, gpus = int(available.get("CPU", 1)), available.get("GPU", 0.0)
+    cluster = configuration.cluster
+    assert configuration.search is not None
+    workers = cluster.workers_per_trial or (folds if gpus else 1)
+    share = cluster.gpus_per_worker
+    if share is None:
+        share = 0.0 if not gpus else math.floor(100 / workers) / 100 if workers <= 100 else 0.01
+    if workers > cpus or workers * share > gpus:
+        raise ConfigError(
+            f"cluster: a trial wants {workers} CPUs and {workers * share:g} GPUs, and the cluster "
+            f"has {cpus} and {gpus:g}; lower cluster.workers_per_trial or cluster.gpus_per_worker"
+        )
+    fits = min(cpus // workers, int(gpus / (workers * share)) if share else cpus)
+    concurrent = cluster.concurrent_trials or min(fits, configuration.search.trials)
+    return Resources(workers, share, concurrent)
+
+
+def _tune(
+    search: Search,
+    configuration: Configuration,
+    prepared: Prepared,
+    ledger: Ledger,
+    resources: Resources,
+    narrator: Narrator,
+) -> None:
+    """Run all trials that the search still has."""
+    import ray
+    from ray import tune
+
+    # Ray warns of its own callbacks' absence and of every failed trial; we say what matters.
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    data = ray.put((prepared.dataset, prepared.folds))
+    seed, model = configuration.training.seed, configuration.model.name
+    scratch = ledger.storage.child("tune")
+    scratch.filesystem.create_dir(scratch.root, recursive=True)
+
+    def trainable(config: dict[str, Any]) -> None:
+        record = TrialRecord(
+            id=config["trial"],
+            number=config["number"],
+            model=model,
+            status="complete",
+            hyperparameters=config["hyperparameters"],
+            seed=seed,
+        )
+        chosen = parse(config["configuration"])
+        trial.run_trial(
+            Assignment(chosen, record, config["cutoffs"], ledger.storage, resources, [data])
+        )
+
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"memory": 1e6}),
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            num_samples=search.trials,
+            max_concurrent_trials=None,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S"),
+            storage_path=scratch.root,
+            storage_filesystem=scratch.filesystem,
+            callbacks=[_callback(configuration.training.epochs, narrator)],
+            verbose=0,
+        ),
+    )
+    with narrator.bars():
+        tuner.fit()
+
+
+def _callback(epochs: int, narrator: Narrator) -> Any:
+    """Tune's events, told to the narrator."""
+    from ray import tune
+
+    class Told(tune.Callback):
+        def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            chosen = ", ".join(
+                f"{key.split('.')[-1]} {value:.3g}" if isinstance(value, float) else f"{key.split('.')[-1]} {value}"
+                for key, value in trial.config["hyperparameters"].items()
+            )
+            narrator.say(f"trial {trial.config['number']} ({trial.config['trial']}): {chosen}")
+
+        def on_trial_result(
+            self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
+        ) -> None:
+            if "epoch" in result:
+                name, note = f"trial {trial.config['number']}", f"score {result['score']:.3f}"
+                narrator.bar(name, result["epoch"], epochs, note)
+
+        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            narrator.remove(f"trial {trial.config['number']}")
+            score = (trial.last_result or {}).get("score", math.nan)
+            narrator.say(f"trial {trial.config['number']} ended: score {score:.4f}")
+
+        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            narrator.remove(f"trial {trial.config['number']}")
+            error = trial.get_pickled_error()
+            narrator.say(f"trial {trial.config['number']} failed: {error}")
+
+    return Told()

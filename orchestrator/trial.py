@@ -1,0 +1,173 @@
+"""A trial on Ray: one Tune trial is one Ray Train run, whose workers train all folds.
+
+Workers form a grid, fold x replica. With W workers and K folds: W <= K, worker w trains folds w,
+w + W, w + 2W and so on; W = m * K, each fold is trained by m workers, which sum their gradients
+over a process group of their own.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from features.storage import Storage
+from orchestrator.batches import Dataset
+from orchestrator.config import Configuration
+from orchestrator.cross_validation import Task, World, cross_validate
+from orchestrator.folds import Fold
+from orchestrator.ledger import Ledger, TrialRecord, canonical_json
+from orchestrator.training import FoldRun, Replica
+
+# An empty Train run takes 13 to 17 s with Ray's defaults and 5 to 10 s with these: it is polled
+# more often, and what watches for announced preemptions and exports metrics is off.
+TRAIN_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the trials of a sweep take: chosen once, from the cluster and the configuration."""
+
+    workers: int
+    gpus_per_worker: float
+    concurrent: int
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One trial as its workers receive it. `data` is a Ray reference to (Dataset, folds)."""
+
+    configuration: Configuration
+    record: TrialRecord
+    cutoffs: dict[int, float]
+    storage: Storage
+    resources: Resources
+    data: list[Any]
+
+
+def trial_id(
+    configuration: Configuration, folds: list[Fold], ids: list[str], fingerprint: str
+) -> str:
+    """First 10 hex digits of the SHA-1 of all that decides a trial's results, the seed included.
+
+    Where files lie, what searches and what the cluster has decide nothing, and are left out.
+    """
+    import hashlib
+
+    resolved = configuration.resolved()
+    content = {
+        "corpus": {key: resolved["corpus"][key] for key in ("merge", "classes")},
+        "features": resolved["features"],
+        "model": resolved["model"],
+        "folds": resolved["folds"],
+        "training": {k: v for k, v in resolved["training"].items() if k != "checkpoint_every"},
+        "parts": [
+            [fold.name, *([ids[row] for row in part] for part in _parts(fold))] for fold in folds
+        ],
+        "data": fingerprint,
+    }
+    return hashlib.sha1(canonical_json(content)).hexdigest()[:10]
+
+
+def _parts(fold: Fold) -> tuple[Any, Any, Any]:
+    return fold.train, fold.validation, fold.test
+
+
+def run_trial(assignment: Assignment) -> None:
+    """The body of a Tune trial: run its folds under Ray Train, which reports to Tune.
+
+    Raises RuntimeError where the trial fails, with the reason that its record holds.
+    """
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    os.environ.update(TRAIN_ENVIRONMENT)
+    resources = assignment.resources
+    trial = assignment.storage.child(f"trials/{assignment.record.id}")
+    scratch = Storage(assignment.storage.filesystem, assignment.storage.path("tune/train"))
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"assignment": assignment},
+        # gloo also on GPUs: NCCL refuses two workers on one GPU, which is how folds share it.
+        torch_config=TorchConfig(backend="gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=resources.workers,
+            use_gpu=resources.gpus_per_worker > 0,
+            resources_per_worker={"CPU": 1, "GPU": resources.gpus_per_worker}
+            if resources.gpus_per_worker > 0
+            else {"CPU": 1},
+        ),
+        run_config=ray.train.RunConfig(
+            name=f"{assignment.record.id}-{os.urandom(4).hex()}",
+            storage_path=scratch.root,
+            storage_filesystem=scratch.filesystem,
+            callbacks=[TuneReportCallback()],
+        ),
+    )
+    trainer.fit()
+    record = Ledger(assignment.storage).trial(assignment.record.id)
+    if record is None:
+        raise RuntimeError(f"trial {assignment.record.id} ended and left no whole record in {trial}")
+    if record.status == "failed":
+        raise RuntimeError(record.reason)
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """A Train worker: its folds of the trial, in step with the other workers'."""
+    import ray
+    import ray.train
+    import ray.train.torch
+
+    assignment: Assignment = config["assignment"]
+    dataset, folds = ray.get(assignment.data[0])
+    context = ray.train.get_context()
+    rank, size = context.get_world_rank(), context.get_world_size()
+    device = ray.train.torch.get_device()
+    if device.type == "cpu":
+        # The number of threads changes the order of sums, and so the bits.
+        torch.set_num_threads(1)
+    runs = assigned_runs(assignment.configuration, dataset, folds, rank, size, device)
+    cross_validate(
+        Task(
+            assignment.record,
+            [fold.name for fold in folds],
+            assignment.cutoffs,
+            assignment.configuration.training.checkpoint_every,
+        ),
+        runs,
+        assignment.storage.child(f"trials/{assignment.record.id}"),
+        ray.train.report,
+        World(rank, _gather if size > 1 else lambda payload: [payload]),
+    )
+
+
+def assigned_runs(
+    configuration: Configuration,
+    dataset: Dataset,
+    folds: list[Fold],
+    rank: int,
+    size: int,
+    device: torch.device,
+) -> list[FoldRun]:
+    """The folds that the worker `rank` of `size` trains. With replicas, needs a process group."""
+    count = len(folds)
+    if size <= count:
+        mine = folds[rank::size]
+        return [FoldRun(fold, dataset, configuration, device) for fold in mine]
+    replicas = size // count
+    # Every process takes part in making every group, in the same order.
+    groups = [dist.new_group(list(range(fold, size, count))) for fold in range(count)]
+    replica = Replica(rank // count, replicas, groups[rank % count])
+    return [FoldRun(folds[rank % count], dataset, configuration, device, replica)]
+
+
+def _gather(payload: Any) -> list[Any]:
+    parts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, payload)
+    return parts
