@@ -19,6 +19,9 @@ _SLACK = 0.020
 _UNKNOWN_LENGTH = 0x7FFF_F000
 """What programs that write WAV into a pipe claim, at least, as they cannot know the length."""
 
+_ENDLESS = 1 << 62
+"""What libsndfile says of a FLAC whose writer did not know its length, at least."""
+
 
 class AudioError(ValueError):
     """An utterance that cannot be used, and the one reason why."""
@@ -85,6 +88,8 @@ def _decode(file: AudioFile, start: float, end: float | None) -> tuple[np.ndarra
     try:
         with soundfile.SoundFile(io.BytesIO(file.data)) as sound:
             rate, total = int(sound.samplerate), int(sound.frames)
+            if total >= _ENDLESS:
+                raise AudioError("its header does not tell its length: write the file anew")
             first, last = _bounds(start, end, total, rate)
             if first:
                 sound.seek(first)

@@ -6,6 +6,7 @@ alone, so they are the same bits however the work was divided.
 
 import hashlib
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -54,12 +55,13 @@ def extract(
     its id and reason where it failed. `workers`: actors of one CPU, by default as many as the
     cluster has. An utterance that failed is kept as failed until its file changes; only missing
     files are looked for again. Raises RuntimeError where there is work and Ray is not
-    initialised: with nothing to do, Ray is not touched.
+    initialised (with nothing to do, Ray is not touched), or where Ray's workers keep dying.
     """
     name = extraction_hash(config)
     shards = storage.child(f"{config.name}-{name}")
     rows = manifest.table.select(["id", "file", "start", "end", "speaker"]).to_pylist()
-    sources = _sources(Storage.open(manifest.root), [row["file"] for row in rows])
+    root = Storage.open(manifest.root)
+    sources = _sources(root, [row["file"] for row in rows])
     for row in rows:
         row["source"] = sources.get(row["file"])
     absent = {row["id"]: "missing" for row in rows if row["source"] is None}
@@ -70,7 +72,7 @@ def extract(
         progress(done, total, f"{utterance}: missing")
     if todo:
         failed: dict[str, str] = {}
-        results = _compute(_batches(todo), manifest.root, shards, workers)
+        results = _compute(_batches(todo), root, shards, workers)
         for done, (utterance, error, stored) in enumerate(results, start=len(absent) + 1):
             if error and not stored:
                 failed[utterance] = error
@@ -105,7 +107,7 @@ def _batches(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def _compute(
-    batches: list[list[dict[str, Any]]], root: str, shards: Storage, workers: int | None
+    batches: list[list[dict[str, Any]]], root: Storage, shards: Storage, workers: int | None
 ) -> Iterator[tuple[str, str | None, bool]]:
     """Run the batches on Ray; yields (id, error, whether it was stored) as they are done."""
     import ray
@@ -117,18 +119,27 @@ def _compute(
     size = max(1, min(workers or cpus, len(batches)))
     tables = [pa.Table.from_pylist(batch, schema=_TASK_SCHEMA) for batch in batches]
     with _quiet_ray_data():
-        done = ray.data.from_arrow(tables).map_batches(
-            _Extractor,
-            fn_constructor_args=(root, shards),
-            batch_size=None,  # a block is a batch is a shard
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=size),
-            num_cpus=1,
-            # A batch that kills its process, again and again, fails the run instead of hanging it.
-            ray_remote_args_fn=lambda: {"max_task_retries": 3},
-        )
-        for row in done.iter_rows():
-            yield row["id"], row["error"], row["stored"]
+        with warnings.catch_warnings():
+            # Ray has no other name yet for max_task_retries.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            done = ray.data.from_arrow(tables).map_batches(
+                _Extractor,
+                fn_constructor_args=(root, shards),
+                batch_size=None,  # a block is a batch is a shard
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(size=size),
+                num_cpus=1,
+                # A batch that kills its process each time fails the run instead of hanging it.
+                max_task_retries=3,
+            )
+        try:
+            for row in done.iter_rows():
+                yield row["id"], row["error"], row["stored"]
+        except ray.exceptions.RayActorError as error:
+            raise RuntimeError(
+                "extraction stopped: a worker process died, four times over, most likely of "
+                "too little memory. What was done is kept: run it again to go on"
+            ) from error
 
 
 @contextmanager
@@ -159,8 +170,8 @@ _TASK_SCHEMA = pa.schema(
 class _Extractor:
     """The actor: one openSMILE, one open file. Takes a batch, writes its shard."""
 
-    def __init__(self, root: str, shards: Storage) -> None:
-        self.root = Storage.open(root)
+    def __init__(self, root: Storage, shards: Storage) -> None:
+        self.root = root
         self.shards = shards
         self.file: audio.AudioFile | None = None
 

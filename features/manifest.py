@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -127,13 +127,13 @@ def normalise(table: pa.Table) -> pa.Table:
 
 
 def _split(path: str) -> tuple[str, str]:
-    """Folder and name of a path or URI; a URI's query (`?region=…`) stays with the folder."""
+    """Absolute folder, and name; a URI's query (`?region=…`) stays with the folder."""
     if "://" in path:
         path, _, query = path.partition("?")
         folder, _, name = path.rpartition("/")
         return (f"{folder}?{query}" if query else folder), name
-    pure = PurePosixPath(path)
-    return str(pure.parent), pure.name
+    local = Path(path).expanduser().absolute()
+    return str(local.parent), local.name
 
 
 def _is_csv(name: str) -> bool:
@@ -260,8 +260,8 @@ def _check_rows(columns: dict[str, list[Any]]) -> None:
 
 
 def _ids(columns: dict[str, list[Any]]) -> list[str]:
-    """Given ids, and where there is none: the file's stem; its path, where two files share a
-    stem; with start and end, where one file holds several utterances."""
+    """Given ids, and where there is none: the file's stem; all of `file`, where several files
+    share a stem; with start and end, where one file holds several utterances."""
     files = columns["file"]
     stems: dict[str, set[str]] = defaultdict(set)
     count: dict[str, int] = defaultdict(int)
@@ -272,8 +272,8 @@ def _ids(columns: dict[str, list[Any]]) -> list[str]:
     for given, file, start, end in zip(
         columns["id"], files, columns["start"], columns["end"], strict=True
     ):
-        path = PurePosixPath(file)
-        name = path.stem if len(stems[path.stem]) == 1 else str(path.with_suffix(""))
+        stem = PurePosixPath(file).stem
+        name = stem if len(stems[stem]) == 1 else file
         if count[file] > 1:
             name += f"_{start or 0.0:.3f}_{'end' if end is None else format(end, '.3f')}"
         ids.append(given or name)

@@ -1,12 +1,13 @@
 """Which trial is best, and what choosing it did to its score.
 
-The best of many configurations looks better than it is, because it was chosen by scores that
-are partly luck. The nested estimate scores the choosing too: each test fold is scored by the
-configuration that its own validation part prefers.
+The best of many configurations is chosen by the mean over all folds, and one fold's test part is
+another's training or validation part: it had a say in the choice, so the plain score of the best
+can be optimistic. The nested estimate scores each test fold by the configuration that the fold's
+own validation part prefers, which has not seen the test part.
 
-It is nested in the choice, not in the search: a sampler that proposes configurations from
-earlier scores has seen the mean over all folds. What is left of optimism in that is not
-removed here.
+It is nested in the choice, not in the search: a sampler that proposes configurations from earlier
+scores has seen the mean over all folds. And it chooses from less data, so the difference of the
+two is partly noise and may be negative.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

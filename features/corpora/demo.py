@@ -41,7 +41,7 @@ _PROFILES = np.array(
     ]
 )
 # espeak's own scales: words a minute (as a logarithm), 0 to 100, 0 to 100; then decibels.
-_UNITS = np.array([0.16, 14.0, 20.0, 5.0])
+_UNITS = np.array([0.2, 18.0, 24.0, 6.0])
 _BLAND = 0.15  # of an emotion's distance from the voice at rest: hardly shown
 _ACCENTS = ("en-us", "en-gb-x-rp", "en-gb-scotland", "en-029", "en-us-nyc")
 _VARIANTS = {
@@ -133,7 +133,7 @@ def plan(settings: DemoSettings) -> list[Turn]:
     turns = []
     for session in range(settings.sessions):
         # Per speaker: where the voice rests, and its shift of each emotion's profile.
-        rest = style.uniform(-1, 1, (2, 4)) * [0.12, 10.0, 8.0, 2.0] + [np.log(175), 50, 50, -8]
+        rest = style.uniform(-1, 1, (2, 4)) * [0.12, 10.0, 8.0, 2.0] + [np.log(175), 45, 45, -12]
         shift = settings.speaker_style * style.standard_normal((2, *_PROFILES.shape))
         profiles = _PROFILES + shift  # (speaker, emotion, parameter)
         for dialogue in range(settings.dialogues):

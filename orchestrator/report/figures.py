@@ -15,6 +15,8 @@ from plotly.subplots import make_subplots
 from orchestrator.report.findings import Best, Findings, Trial
 
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C"]
+# Beyond seven folds colours come again, with another mark.
+SYMBOLS = ["circle", "square", "diamond", "cross"]
 BLUE, ORANGE, GREY = PALETTE[0], PALETTE[1], PALETTE[6]
 # Recall 0 is the paper's colour, 1 a dark blue: lightness alone carries the number.
 SHADES = [[0, "#f4f7fa"], [0.5, "#7fb0d6"], [1, "#0b4a83"]]
@@ -197,6 +199,7 @@ def _curves(trial: Trial, optimistic: bool) -> go.Figure:
     part = "test" if optimistic else "validation"
     for number, fold in enumerate(trial.folds):
         name, colour = text(fold.fold), PALETTE[number % len(PALETTE)]
+        symbol = SYMBOLS[number // len(PALETTE) % len(SYMBOLS)]
         for split, dash in (("train", "dot"), (part, "solid")):
             points = sorted(
                 (row for row in rows if row["fold"] == fold.fold and row["split"] == split),
@@ -219,6 +222,7 @@ def _curves(trial: Trial, optimistic: bool) -> go.Figure:
                             for epoch in epochs
                         ],
                         "color": colour,
+                        "symbol": symbol,
                         "opacity": 1,
                     },
                     hovertemplate=f"{name}, {split}<br>epoch %{{x}}: %{{y:{shape}}}<extra></extra>",

@@ -13,7 +13,7 @@ from orchestrator.metrics import Interval
 from orchestrator.report.figures import figures
 from orchestrator.report.findings import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED, Findings, mapping
 from orchestrator.report.summary import notes, summarise
-from orchestrator.report.tables import fold_rows, hyperparameter_keys, searched, shown
+from orchestrator.report.tables import failures, fold_rows, hyperparameter_keys, searched, shown
 
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -116,6 +116,7 @@ def render(findings: Findings) -> str:
         keys=hyperparameter_keys(findings),
         searched=searched(findings),
         folds=fold_rows(findings),
+        failures=failures(findings),
         facts=_facts(findings, configuration),
         provenance=_provenance(findings),
         versions=mapping(sweep, "versions"),

@@ -96,6 +96,17 @@ def fold_rows(findings: Findings) -> list[FoldRow]:
     ]
 
 
+def failures(findings: Findings) -> dict[str, list[int]]:
+    """Numbers of the failed trials, by reason."""
+    found: dict[str, list[int]] = {}
+    for trial in findings.trials:
+        if trial.record.status == "failed":
+            found.setdefault(trial.record.reason or "no reason recorded", []).append(
+                trial.record.number
+            )
+    return found
+
+
 def trials_csv(findings: Findings) -> bytes:
     """One row a trial; scores in 0..1, empty where a trial has none."""
     rows = [_trial_row(findings, trial) for trial in findings.trials]

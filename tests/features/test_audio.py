@@ -102,6 +102,15 @@ def test_a_piped_wav_of_unknown_length_is_read(tmp_path: Path) -> None:
     assert len(read(Storage.open(str(tmp_path)), "a.wav")[0]) == RATE
 
 
+def test_a_piped_flac_of_unknown_length_is_refused(tmp_path: Path) -> None:
+    data = bytearray(wav(noise(1), kind="FLAC"))
+    data[21] &= 0xF0  # the count of samples: the low 36 bits of this part of its first block
+    data[22:26] = bytes(4)
+    (tmp_path / "a.flac").write_bytes(bytes(data))
+    with pytest.raises(AudioError, match="does not tell its length"):
+        read(Storage.open(str(tmp_path)), "a.flac")
+
+
 def test_a_chunk_after_the_samples_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(wav(tone()) + b"LIST" + struct.pack("<I", 4) + b"INFO")
     assert len(read(Storage.open(str(tmp_path)), "a.wav")[0]) == RATE

@@ -1,6 +1,7 @@
 """Extraction over real Ray actors: resumable, exact, and clear about what failed."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import soundfile
 from features import audio, emobase
 from features.config import FeatureConfig
 from features.extract import extract, extraction_hash
-from features.manifest import Manifest, normalise, read_manifest
+from features.manifest import Manifest, normalise, read_manifest, write_manifest
 from features.storage import Storage
 from features.store import FeatureError, FeatureStore, check_errors
 
@@ -57,6 +58,24 @@ def raw(store: FeatureStore, manifest: Manifest) -> np.ndarray:
     return store.load(manifest, FeatureConfig(pool=1, normalize="none")).frames
 
 
+@pytest.fixture(scope="module")
+def extracted(
+    ray_cluster: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, pa.Table, list]:
+    """A folder with `audio` and `store`, the manifest's table, the calls of progress."""
+    folder = tmp_path_factory.mktemp("extracted")
+    (folder / "audio").mkdir()
+    manifest = corpus(folder / "audio")
+    return folder, manifest.table, run(manifest, folder / "store")[1]
+
+
+@pytest.fixture
+def copy(extracted: tuple[Path, pa.Table, list], tmp_path: Path) -> Manifest:
+    """The manifest of a copy that a test may break, beside its store; times are kept."""
+    shutil.copytree(extracted[0], tmp_path, dirs_exist_ok=True)
+    return Manifest(extracted[1], str(tmp_path / "audio"))
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     (tmp_path / "audio").mkdir()
@@ -65,89 +84,89 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("ray_cluster")
 class TestExtraction:
-    def test_values_are_those_of_the_file(self, root: Path, tmp_path: Path) -> None:
-        manifest = corpus(root)
-        store, calls = run(manifest, tmp_path / "store")
+    def test_values_are_those_of_the_file(
+        self, extracted: tuple[Path, pa.Table, list], copy: Manifest, tmp_path: Path
+    ) -> None:
+        calls = extracted[2]
         assert [call[0] for call in calls] == list(range(1, 13))
         assert {call[1:] for call in calls} == {(12, None)}
-        features = store.load(manifest, FeatureConfig(pool=1, normalize="none"))
-        assert features.ids == manifest.table["id"].to_pylist()
+        store, calls = run(copy, tmp_path / "store")
+        assert calls == []
+        features = store.load(copy, FeatureConfig(pool=1, normalize="none"))
+        assert features.ids == copy.table["id"].to_pylist()
         assert features.errors == store.errors() == []
         for i, name in enumerate(features.ids):
-            samples, _ = audio.read(Storage.open(str(root)), f"{name}.wav")
+            samples, _ = audio.read(Storage.open(copy.root), f"{name}.wav")
             want = emobase.extract(samples, 16_000)
             got = features.frames[features.offsets[i] : features.offsets[i + 1]]
             np.testing.assert_array_equal(got, want)
 
-    def test_the_same_bits_however_it_is_divided(self, root: Path, tmp_path: Path) -> None:
-        manifest = corpus(root, speakers=2, each=9)
-        one, _ = run(manifest, tmp_path / "one", workers=1)
-        half = Manifest(manifest.table.slice(5, 7), manifest.root)
-        run(half, tmp_path / "two", workers=2)
-        two, calls = run(manifest, tmp_path / "two", workers=2)
-        assert len(calls) == 11
-        assert len(shards(tmp_path / "two")) > len(shards(tmp_path / "one"))
-        a, b = one.load(manifest, CONFIG), two.load(manifest, CONFIG)
+    def test_the_same_bits_however_it_is_divided(self, copy: Manifest, tmp_path: Path) -> None:
+        one, _ = run(copy, tmp_path / "store")
+        half = Manifest(copy.table.slice(5, 4), copy.root)
+        run(half, tmp_path / "two", workers=1)
+        two, calls = run(copy, tmp_path / "two")
+        assert len(calls) == 8
+        assert len(shards(tmp_path / "two")) > len(shards(tmp_path / "store"))
+        a, b = one.load(copy, CONFIG), two.load(copy, CONFIG)
         np.testing.assert_array_equal(a.frames, b.frames)
         assert a.fingerprint == b.fingerprint
-        speakers = [
-            next(f.rglob("speakers.parquet")) for f in map(tmp_path.joinpath, ("one", "two"))
-        ]
-        assert pq.read_table(speakers[0]) == pq.read_table(speakers[1])
+        files = [next((tmp_path / name).rglob("speakers.parquet")) for name in ("store", "two")]
+        assert pq.read_table(files[0]) == pq.read_table(files[1])
 
-    def test_a_killed_run_goes_on(self, root: Path, tmp_path: Path) -> None:
-        manifest = corpus(root)
-        first, _ = run(manifest, tmp_path / "store")
-        want = raw(first, manifest)
-        shards(tmp_path / "store")[1].unlink()
-        next(tmp_path.rglob("speakers.parquet")).unlink()
-        second, calls = run(manifest, tmp_path / "store")
-        assert [call[1] for call in calls] == [4] * 4
-        np.testing.assert_array_equal(raw(second, manifest), want)
-        assert run(manifest, tmp_path / "store")[1] == []
-
-    def test_a_damaged_shard_is_made_again(self, root: Path, tmp_path: Path) -> None:
-        manifest = corpus(root)
-        first, _ = run(manifest, tmp_path / "store")
-        want = raw(first, manifest)
-        cut, torn, flipped = shards(tmp_path / "store")
+    def test_lost_and_damaged_shards_are_made_again(self, copy: Manifest, tmp_path: Path) -> None:
+        first, _ = run(copy, tmp_path / "store")
+        want = raw(first, copy)
+        lost, cut, torn = shards(tmp_path / "store")
+        lost.unlink()  # as after a kill half-way
         cut.write_bytes(cut.read_bytes()[:-100])
         torn.write_bytes(b"PAR1" + b"\0" * 500 + b"PAR1")
-        data = bytearray(flipped.read_bytes())
-        data[len(data) // 2] ^= 0xFF  # inside the values: seen only by their checksum
-        flipped.write_bytes(bytes(data))
-        second, calls = run(manifest, tmp_path / "store")
-        assert len(calls) == 8
+        next(tmp_path.rglob("speakers.parquet")).unlink()
+        second, calls = run(copy, tmp_path / "store")
+        assert [call[1] for call in calls] == [12] * 12
+        np.testing.assert_array_equal(raw(second, copy), want)
+        assert len(list((tmp_path / "store").rglob("*.damaged-*"))) == 2
+        assert len(list((tmp_path / "store").rglob("speakers.parquet"))) == 1
+
+    def test_one_flipped_bit_is_found(self, copy: Manifest, tmp_path: Path) -> None:
+        first, _ = run(copy, tmp_path / "store")
+        want = raw(first, copy)
+        shard = shards(tmp_path / "store")[1]
+        data = bytearray(shard.read_bytes())
+        data[len(data) // 2] ^= 1  # inside the values: the index does not see it
+        shard.write_bytes(bytes(data))
+        second, calls = run(copy, tmp_path / "store")
+        assert calls == []
         with pytest.raises(FeatureError, match="damaged: run the extraction again"):
-            raw(second, manifest)
-        third, calls = run(manifest, tmp_path / "store")
+            raw(second, copy)
+        third, calls = run(copy, tmp_path / "store")
         assert len(calls) == 4
-        np.testing.assert_array_equal(raw(third, manifest), want)
-        assert len(list((tmp_path / "store").rglob("*.damaged-*"))) == 3
+        np.testing.assert_array_equal(raw(third, copy), want)
 
-    def test_a_changed_file_is_made_again(self, root: Path, tmp_path: Path) -> None:
-        manifest = corpus(root)
-        first, _ = run(manifest, tmp_path / "store")
-        soundfile.write(root / "s0_u0.wav", tone(0.9), 16_000)
-        second, calls = run(manifest, tmp_path / "store")
-        assert len(calls) == 1
-        before, after = first.load(manifest, CONFIG), second.load(manifest, CONFIG)
+    def test_a_changed_file_is_made_again(self, copy: Manifest, tmp_path: Path) -> None:
+        first, _ = run(copy, tmp_path / "store")
+        changed = Path(copy.root) / "s0_u0.wav"
+        soundfile.write(changed, tone(0.9), 16_000)
+        os.utime(Path(copy.root) / "s0_u1.wav", (1, 1))
+        second, calls = run(copy, tmp_path / "store")
+        assert len(calls) == 2
+        part = Manifest(copy.table.slice(1), copy.root)
+        assert copy.table["id"][0].as_py() == "s0_u0"
+        before, after = (store.load(part, CONFIG) for store in (first, second))
+        assert before.fingerprint == after.fingerprint  # a time is not a content
+        np.testing.assert_array_equal(before.frames, after.frames)
+        before, after = (store.load(copy, CONFIG) for store in (first, second))
         assert before.fingerprint != after.fingerprint
-        samples, _ = audio.read(Storage.open(str(root)), "s0_u0.wav")
+        samples, _ = audio.read(Storage.open(copy.root), changed.name)
         want = emobase.extract(samples, 16_000)
-        np.testing.assert_array_equal(raw(second, manifest)[: len(want)], want)
+        np.testing.assert_array_equal(raw(second, copy)[: len(want)], want)
 
-    def test_the_fingerprint_is_the_contents(self, root: Path, tmp_path: Path) -> None:
-        manifest = corpus(root)
-        first, _ = run(manifest, tmp_path / "store")
-        for file in root.iterdir():
-            os.utime(file, (1, 1))
-        second, calls = run(manifest, tmp_path / "store")
-        assert len(calls) == 12  # another time, so another source
-        moved = root.rename(tmp_path / "elsewhere")
-        third, _ = run(Manifest(manifest.table, str(moved)), tmp_path / "other")
-        prints = {store.load(manifest, CONFIG).fingerprint for store in (first, second, third)}
-        assert len(prints) == 1
+    def test_the_fingerprint_has_no_path(self, copy: Manifest, tmp_path: Path) -> None:
+        here, _ = run(copy, tmp_path / "store")
+        moved = Path(copy.root).rename(tmp_path / "elsewhere")
+        there, calls = run(Manifest(copy.table, str(moved)), tmp_path / "store")
+        assert calls == []
+        assert here.load(copy, CONFIG).fingerprint == there.load(copy, CONFIG).fingerprint
 
     def test_every_bad_file_has_its_reason(
         self, root: Path, tmp_path: Path, bad_files: dict[str, tuple[bytes | None, str]]
@@ -216,25 +235,22 @@ class TestExtraction:
         assert np.abs(features.frames).max() < 50
 
 
-def test_a_second_run_needs_no_ray(root: Path, tmp_path: Path, ray_cluster: None) -> None:
-    manifest = corpus(root, speakers=1, each=2)
-    first, _ = run(manifest, tmp_path / "store")
+def test_a_second_run_needs_no_ray(copy: Manifest, tmp_path: Path) -> None:
+    first, _ = run(copy, tmp_path / "store")
+    write_manifest(copy, f"{copy.root}/manifest.csv")
     code = f"""
-import sys, time
+import sys
 from features.config import FeatureConfig
 from features.extract import extract
-from features.manifest import Manifest, normalise
+from features.manifest import read_manifest
 from features.storage import Storage
-import pyarrow as pa
-table = pa.table({{"file": {manifest.table["file"].to_pylist()}, "speaker": ["s0"] * 2,
-                  "emotion": ["neu"] * 2}})
-store = extract(Manifest(normalise(table), {str(root)!r}), FeatureConfig(),
-                Storage.open({str(tmp_path / "store")!r}))
+manifest = read_manifest({copy.root + "/manifest.csv"!r})
+store = extract(manifest, FeatureConfig(), Storage.open({str(tmp_path / "store")!r}))
 assert "ray" not in sys.modules and "opensmile" not in sys.modules
-print(store.load(Manifest(normalise(table), ""), FeatureConfig()).fingerprint)
+print(store.load(manifest, FeatureConfig()).fingerprint)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [first.load(manifest, CONFIG).fingerprint]
+    assert done.stdout.split() == [first.load(copy, CONFIG).fingerprint]
 
 
 def test_work_without_ray_is_refused(root: Path, tmp_path: Path) -> None:

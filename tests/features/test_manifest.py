@@ -74,6 +74,15 @@ def test_a_uri_is_a_path(tmp_path: Path) -> None:
     assert read_manifest(f"file://{tmp_path}/m.csv") == manifest
 
 
+def test_a_relative_path_has_an_absolute_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = Manifest(normalise(table(turn=[None])), str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    write_manifest(manifest, "m.csv")
+    assert read_manifest("m.csv") == manifest
+
+
 def test_audformat_segments_read_in(tmp_path: Path) -> None:
     index = audformat.segmented_index(
         ["a.wav", "a.wav", "b.wav"], ["0s", "1.2s", "0s"], ["1.2s", "2.5s", pd.NaT]
@@ -97,7 +106,7 @@ def test_durations_with_days_and_hours() -> None:
 
 def test_ids_of_files_with_one_stem_are_their_paths() -> None:
     got = normalise(table(file=["train/1.wav", "test/1.wav", "test/2.wav"]))
-    assert got["id"].to_pylist() == ["train/1", "test/1", "2"]
+    assert got["id"].to_pylist() == ["train/1.wav", "test/1.wav", "2"]
 
 
 def test_turns_by_start_in_one_file_and_by_row_over_several() -> None:

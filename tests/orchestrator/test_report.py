@@ -512,6 +512,8 @@ def test_sweep_without_a_score(
     page = page_of(ledger)
     assert says in page.words()
     assert "no-score" in page.ids()
+    if statuses:
+        assert "0: loss is not finite" in page.words() or "0, 1, 2: loss" in page.words()
     assert page.data == {}
     found = summary(ledger)
     assert found["best"] is None

@@ -1,0 +1,74 @@
+"""A corpus in memory: three sessions of two speakers, four classes that a small model can learn."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from features.context import previous_turns
+from features.manifest import normalise
+from orchestrator.batches import Dataset
+from orchestrator.config import Configuration, parse
+from orchestrator.folds import Fold, make_folds
+
+torch.set_num_threads(1)  # as a CPU worker does: the order of sums is part of the result
+
+CLASSES = ("ang", "hap", "neu", "sad")
+SESSIONS, TURNS = 3, 32
+DIMS = 6
+
+
+@pytest.fixture
+def configuration() -> Configuration:
+    return parse(
+        {
+            "name": "toy",
+            "corpus": {"root": "nowhere.csv", "classes": list(CLASSES)},
+            "model": {"name": "iaan", "hidden_size": 8, "attention_size": 8, "dropout": 0.2},
+            "training": {"epochs": 4, "batch_size": 16, "learning_rate": 0.01, "patience": 4},
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def table() -> pa.Table:
+    rows = [
+        {
+            "file": f"s{session}_{turn:03d}.wav",
+            "speaker": f"s{session}{'ab'[turn % 2]}",
+            "session": f"s{session}",
+            "dialogue": f"s{session}d{turn // 8}",
+            "turn": turn,
+            "emotion": (*CLASSES, "xxx")[(turn * 7 + turn // 5 + session) % 5],
+        }
+        for session in range(SESSIONS)
+        for turn in range(TURNS)
+    ]
+    return normalise(pa.Table.from_pylist(rows))
+
+
+@pytest.fixture(scope="session")
+def dataset(table: pa.Table) -> Dataset:
+    generator = np.random.default_rng(0)
+    emotions = table["emotion"].to_pylist()
+    labels = np.asarray([CLASSES.index(e) if e in CLASSES else -1 for e in emotions])
+    lengths = generator.integers(3, 12, size=len(labels))
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    means = generator.normal(size=(len(CLASSES) + 1, DIMS))
+    frames = generator.normal(size=(offsets[-1], DIMS)) + np.repeat(means[labels], lengths, axis=0)
+    own, other = previous_turns(*(table[c].to_pylist() for c in ("speaker", "dialogue", "turn")))
+    return Dataset(
+        frames.astype(np.float32),
+        offsets.astype(np.int64),
+        labels.astype(np.int64),
+        own,
+        other,
+        table["id"].to_pylist(),
+        table["speaker"].to_pylist(),
+        CLASSES,
+    )
+
+
+@pytest.fixture
+def folds(table: pa.Table, dataset: Dataset, configuration: Configuration) -> list[Fold]:
+    return make_folds(table, dataset.labels, CLASSES, configuration.folds)

@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from orchestrator.config import ConfigError, Configuration, load, parse
+
+MINIMAL = {
+    "name": "x",
+    "corpus": {"root": "m.csv", "classes": ["a", "b"]},
+    "model": {"name": "iaan"},
+}
+
+
+def test_defaults_are_resolved() -> None:
+    resolved = parse(MINIMAL).resolved()
+    assert resolved["model"]["hidden_size"] == 512
+    assert resolved["training"]["learning_rate"] == 1e-4
+    assert resolved["folds"] == {"scheme": "leave_one_session_out", "selection": "validation"}
+    assert parse(resolved) == parse(MINIMAL)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model.droput", 0.1, "model.droput: unknown key; did you mean dropout?"),
+        ("trainig.epochs", 3, "trainig: unknown key; did you mean training?"),
+        ("cluster.zzz", 3, "cluster.zzz: unknown key; known keys: workers_per_trial"),
+        ("search.zzz", 3, "search.zzz: unknown key; known keys: space, trials"),
+        ("training.epochs", "many", "training.epochs: .*integer.*'many'"),
+        ("training.epochs", 0, "training.epochs: .*greater than or equal to 1.*0"),
+        ("model.name", "cnn", "model.name: no model cnn; known: .*iaan"),
+        ("model.context", "none", "model.context: unknown key"),
+        ("folds.selection", "test", "folds.selection: .*'validation' or 'held_out'"),
+        ("corpus.classes", ["a", "a"], "corpus.classes: each class may be named once"),
+        ("corpus.classes", ["a"], "corpus.classes: .*at least 2"),
+        ("name", "../up", "name: .*not '../up'"),
+        ("corpus.root", None, "corpus.root: .*string"),
+        ("training.learning_rate", float("nan"), "training.learning_rate: "),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(key: str, value: object, message: str) -> None:
+    raw = yaml.safe_load(yaml.safe_dump(MINIMAL | {"search": {"space": "iaan"}}))
+    section, _, leaf = key.rpartition(".")
+    (raw.setdefault(section, {}) if section else raw)[leaf] = value
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse(raw)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_keys_are_named() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse({"corpus": {"root": "x", "classes": ["a", "b"]}})
+    assert str(caught.value).splitlines() == [
+        "model: this key is required",
+        "name: this key is required",
+    ]
+    with pytest.raises(ConfigError, match=r"model.name: this key is required; known: iaan"):
+        parse(MINIMAL | {"model": {"hidden_size": 8}})
+
+
+def test_overrides_are_yaml_values(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL))
+    found = load(
+        str(path),
+        ["training.learning_rate=1e-3", "corpus.classes=[x, y, z]", "model.normalize_projection=true"],
+    )
+    assert found.training.learning_rate == 1e-3
+    assert found.corpus.classes == ("x", "y", "z")
+    assert found.model.normalize_projection is True
+
+
+@pytest.mark.parametrize(
+    ("content", "overrides", "message"),
+    [
+        (None, [], "no such configuration"),
+        ("a: [", [], "not readable as YAML"),
+        ("- a", [], "mapping"),
+        ("name: x", ["training.epochs"], "key=value"),
+        ("name: x", ["name.a=1"], "name is a value"),
+    ],
+)
+def test_unreadable_files_and_overrides(
+    tmp_path: Path, content: str | None, overrides: list[str], message: str
+) -> None:
+    path = tmp_path / "c.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        load(str(path), overrides)
+
+
+def test_with_values_checks_like_a_file() -> None:
+    configuration: Configuration = parse(MINIMAL)
+    changed = configuration.with_values({"model.dropout": 0.5, "training.batch_size": 8})
+    assert (changed.model.dropout, changed.training.batch_size) == (0.5, 8)
+    with pytest.raises(ConfigError, match="model.lambda: unknown key"):
+        configuration.with_values({"model.lambda": 0.5})
