@@ -20,8 +20,8 @@ def _dialogues(dialogues: Sequence[str | None], turns: Sequence[int | None]) -> 
     for row, dialogue in enumerate(dialogues):
         if dialogue is not None and turns[row] is not None:
             rows.setdefault(dialogue, []).append(row)
-    for dialogue in rows.values():
-        yield sorted(dialogue, key=lambda row: (turns[row], row))
+    for said in rows.values():
+        yield sorted(said, key=lambda row: (turns[row], row))
 
 
 def previous_turns(

@@ -6,10 +6,8 @@ names, the checkpoint does not exist.
 """
 
 import io
-import json
 import re
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +15,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 
 from features.storage import Storage, safe_name
-from orchestrator.ledger import canonical_json, parquet_bytes, sha256
+from orchestrator.ledger import LedgerError, parquet_bytes, seal, sha256, unseal
 from orchestrator.training import FoldRun, Row
 
 KEPT = 2
@@ -73,7 +71,7 @@ def commit(trial: Storage, checkpoint: Checkpoint, files: dict[str, str]) -> Non
         "seconds": checkpoint.seconds,
         "files": {**files, "history.parquet": sha256(history)},
     }
-    trial.write(f"{folder}/manifest.json", canonical_json(manifest))
+    trial.write(f"{folder}/manifest.json", seal(manifest))
     for old in _epochs(trial)[:-KEPT]:
         trial.delete(_folder(old))
 
@@ -90,11 +88,11 @@ def newest(trial: Storage) -> Checkpoint | None:
         if not folder.exists("manifest.json"):
             continue
         try:
-            manifest: dict[str, Any] = json.loads(folder.read("manifest.json"))
-            files = manifest["files"]
-            if any(sha256(folder.read(name)) != digest for name, digest in files.items()):
+            manifest = unseal(folder.read("manifest.json"))
+            files = manifest["files"].items()
+            if any(sha256(folder.read(name)) != digest for name, digest in files):
                 continue
-        except (ValueError, KeyError, FileNotFoundError):
+        except (LedgerError, OSError):
             continue
         history = pq.read_table(pa.BufferReader(folder.read("history.parquet"))).to_pylist()
         return Checkpoint(epoch, history, manifest["curve"], manifest["seconds"])

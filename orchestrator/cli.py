@@ -1,6 +1,7 @@
 """The command line: `ser demo | corpus | extract | train | sweep | status | report`."""
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -33,25 +34,36 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and 
 @contextmanager
 def _cluster() -> Iterator[None]:
     """Connect to the cluster at RAY_ADDRESS, or start a local one that ends with the command."""
-    # Ray prints to the driver what its actors print; every event worth a line is ours.
-    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    from orchestrator.trial import TRAIN_ENVIRONMENT
-
-    os.environ.update(TRAIN_ENVIRONMENT)
+    # Events worth a line are told by us; what Ray's processes print is in their logs.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
-    local = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
-    ray.init(
-        log_to_driver=False,
-        logging_level="ERROR",
-        runtime_env={"env_vars": TRAIN_ENVIRONMENT},
-        **local,
-    )
+    from orchestrator.trial import TRAIN_ENVIRONMENT
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(runtime_env={"env_vars": TRAIN_ENVIRONMENT}, **quiet)
+    else:  # its processes inherit our environment
+        os.environ.update(TRAIN_ENVIRONMENT)
+        with _silent_stderr():
+            ray.init(include_dashboard=False, **quiet)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Ray's C++ core says there which log level it was given. Errors are exceptions."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @app.command()
@@ -66,7 +78,9 @@ def corpus(config: ConfigFile, overrides: Overrides = [], as_json: AsJson = Fals
         return
     table = Table("what", "count", title=f"{found.pop('corpus')}: {configuration.corpus.root}")
     for key, value in found.items():
-        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        shown = (
+            ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        )
         table.add_row(key, str(shown))
     Console().print(table)
 

@@ -126,7 +126,8 @@ def _model_section(name: str) -> type[Section]:
         for key, parameter in inspect.signature(builder).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key not in builder.keywords
     }
-    return create_model(f"{name} model", __base__=Section, name=(Literal[name], name), **fields)
+    fields["name"] = (Literal[name], name)
+    return create_model(f"{name} model", __base__=Section, **fields)
 
 
 MODEL_SECTIONS = {name: _model_section(name) for name in MODELS}

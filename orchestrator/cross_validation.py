@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from features.storage import Storage
 from orchestrator import checkpoints
-from orchestrator.ledger import TrialRecord, canonical_json, parquet_bytes, sha256
+from orchestrator.ledger import Ledger, TrialRecord, parquet_bytes, sha256
 from orchestrator.training import FoldRun, Row, TrainingError
 
 Gather = Callable[[Any], list[Any]]
@@ -48,17 +48,18 @@ class Task:
 def cross_validate(
     task: Task,
     runs: list[FoldRun],
-    trial: Storage,
+    ledger: Ledger,
     report: Callable[[dict[str, Any]], None],
     world: World | None = None,
 ) -> TrialRecord:
     """Train `runs`, this process's folds, to their end; write and return the trial's record.
 
-    Goes on from the newest complete checkpoint in `trial`. `report` is called on every process
+    Goes on from the trial's newest complete checkpoint. `report` is called on every process
     after every epoch with `epoch`, `score` (mean over folds of the best score so far), `ua`, `wa`
     (means over folds of this epoch, on the selection part) and `curve` (the scores of all epochs).
     """
     world = world or World()
+    trial = ledger.trial_storage(task.record.id)
     start = world.gather(checkpoints.newest(trial) if world.rank == 0 else None)[0]
     history: list[Row] = list(start.history) if start else []
     curve: list[float] = list(start.curve) if start else []
@@ -106,7 +107,7 @@ def cross_validate(
     if world.rank == 0:
         seconds = before + time.monotonic() - began
         record = record.model_copy(update={"seconds": round(seconds, 3)})
-        trial.write("trial.json", canonical_json(record.model_dump()))
+        ledger.write_trial(record)
         checkpoints.delete_all(trial)
     world.gather(None)  # no process leaves before the record is written
     return record

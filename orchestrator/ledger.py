@@ -87,6 +87,24 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
+def seal(value: dict[str, Any]) -> bytes:
+    """Canonical JSON of `value` with its own SHA-256 in it."""
+    return canonical_json({**value, "sha256": sha256(canonical_json(value))})
+
+
+def unseal(data: bytes) -> dict[str, Any]:
+    """What was sealed. Raises LedgerError where a byte of it has changed."""
+    try:
+        value = json.loads(data)
+        digest = value.pop("sha256")
+        whole = digest == sha256(canonical_json(value))
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise LedgerError(f"not a sealed record: {error}") from None
+    if not whole:
+        raise LedgerError("a sealed record does not have the SHA-256 that it names")
+    return dict(value)
+
+
 class Ledger:
     """One sweep's folder."""
 
@@ -96,7 +114,9 @@ class Ledger:
     def sweep(self) -> dict[str, Any]:
         """The content of sweep.yaml. Raises LedgerError where there is no sweep."""
         if not self.storage.exists("sweep.yaml"):
-            raise LedgerError(f"{self.storage.root} holds no sweep.yaml: it is not a sweep's folder")
+            raise LedgerError(
+                f"{self.storage.root} holds no sweep.yaml: it is not a sweep's folder"
+            )
         content = yaml.safe_load(self.storage.read("sweep.yaml"))
         if not isinstance(content, dict):
             raise LedgerError(f"{self.storage.root}/sweep.yaml is damaged: it holds no mapping")
@@ -108,37 +128,51 @@ class Ledger:
         self.storage.write("sweep.yaml", text.encode())
 
     def suggestions(self) -> list[Suggestion]:
-        """The proposals so far, numbered from 0; ends before the first that is missing."""
-        found = []
+        """The proposals so far, numbered from 0; ends before the first that is not whole."""
+        found: list[Suggestion] = []
         while self.storage.exists(name := f"search/{len(found):05d}.json"):
-            found.append(Suggestion.model_validate_json(self.storage.read(name)))
+            try:
+                found.append(Suggestion.model_validate(unseal(self.storage.read(name))))
+            except (LedgerError, ValidationError):
+                break
         return found
 
     def write_suggestion(self, suggestion: Suggestion) -> None:
         """Record a proposal, before its trial starts."""
-        data = canonical_json(suggestion.model_dump())
-        self.storage.write(f"search/{suggestion.number:05d}.json", data)
+        name = f"search/{suggestion.number:05d}.json"
+        self.storage.write(name, seal(suggestion.model_dump()))
 
     def trial_storage(self, trial: str) -> Storage:
         """The folder of one trial."""
         return self.storage.child(f"trials/{trial}")
 
-    def trial(self, trial: str) -> TrialRecord | None:
-        """The record of an ended trial, or None where it has not ended or its files are damaged."""
+    def write_trial(self, record: TrialRecord) -> None:
+        """Commit a trial: its other files are written, and the record names them."""
+        self.trial_storage(record.id).write("trial.json", seal(record.model_dump()))
+
+    def trial(self, trial: str, weights: bool = True) -> TrialRecord | None:
+        """The record of an ended trial, or None where it has not ended or its files are damaged.
+
+        weights : also check the weights, which reports do not read and are most of the bytes
+        """
         folder = self.trial_storage(trial)
         if not folder.exists("trial.json"):
             return None
         try:
-            record = TrialRecord.model_validate_json(folder.read("trial.json"))
-            whole = all(sha256(folder.read(name)) == digest for name, digest in record.files.items())
-        except (ValidationError, FileNotFoundError):
+            record = TrialRecord.model_validate(unseal(folder.read("trial.json")))
+            whole = all(
+                sha256(folder.read(name)) == digest
+                for name, digest in record.files.items()
+                if weights or not name.endswith(".safetensors")
+            )
+        except (LedgerError, ValidationError, OSError):
             return None
         return record if whole else None
 
     def trials(self) -> list[TrialRecord]:
         """The ended trials, each once, in the order in which the search proposed them."""
         ids = dict.fromkeys(suggestion.trial for suggestion in self.suggestions())
-        records = (self.trial(trial) for trial in ids)
+        records = (self.trial(trial, weights=False) for trial in ids)
         return [record for record in records if record is not None]
 
     def folds(self, trial: str) -> pa.Table:

@@ -170,7 +170,7 @@ class Search(Searcher):
         number = len(self.proposed)
         if number >= self.trials or not self._tell(number - self.lag):
             return None
-        chosen = self.optuna.suggest(str(number))
+        chosen = self.optuna.suggest(str(number)) or {}
         _, identity = self.resolve(chosen)
         suggestion = Suggestion(number=number, trial=identity, hyperparameters=chosen)
         self.ledger.write_suggestion(suggestion)

@@ -54,7 +54,9 @@ def check(configuration: Configuration) -> Space:
                 try:
                     _check_model(configuration.with_values({name: value}))
                 except ConfigError as error:
-                    raise ConfigError(f"search.space: {configuration.search.space}: {error}") from None
+                    raise ConfigError(
+                        f"search.space: {configuration.search.space}: {error}"
+                    ) from None
         if space.first:
             _check_model(configuration.with_values(space.first))
     _check_model(configuration)
@@ -271,7 +273,9 @@ def _callback(epochs: int, narrator: Narrator) -> Any:
     class Told(tune.Callback):
         def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             chosen = ", ".join(
-                f"{key.split('.')[-1]} {value:.3g}" if isinstance(value, float) else f"{key.split('.')[-1]} {value}"
+                f"{key.split('.')[-1]} {value:.3g}"
+                if isinstance(value, float)
+                else f"{key.split('.')[-1]} {value}"
                 for key, value in trial.config["hyperparameters"].items()
             )
             narrator.say(f"trial {trial.config['number']} ({trial.config['trial']}): {chosen}")

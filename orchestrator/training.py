@@ -167,7 +167,7 @@ class FoldRun:
         return logits
 
     def _combine(self, mine: Tensor, size: int) -> Tensor:
-        """Sum gradients over the fold's replicas, and put their logits together: (size, classes)."""
+        """Sum gradients over the replicas; put their logits together, (size, classes)."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         flat = nn.utils.parameters_to_vector(gradients)
         dist.all_reduce(flat, group=self.replica.group)

@@ -5,6 +5,7 @@ w + W, w + 2W and so on; W = m * K, each fold is trained by m workers, which sum
 over a process group of their own.
 """
 
+import hashlib
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -57,8 +58,6 @@ def trial_id(
 
     Where files lie, what searches and what the cluster has decide nothing, and are left out.
     """
-    import hashlib
-
     resolved = configuration.resolved()
     content = {
         "corpus": {key: resolved["corpus"][key] for key in ("merge", "classes")},
@@ -87,9 +86,7 @@ def run_trial(assignment: Assignment) -> None:
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    os.environ.update(TRAIN_ENVIRONMENT)
     resources = assignment.resources
-    trial = assignment.storage.child(f"trials/{assignment.record.id}")
     scratch = Storage(assignment.storage.filesystem, assignment.storage.path("tune/train"))
     trainer = TorchTrainer(
         _worker,
@@ -107,13 +104,13 @@ def run_trial(assignment: Assignment) -> None:
             name=f"{assignment.record.id}-{os.urandom(4).hex()}",
             storage_path=scratch.root,
             storage_filesystem=scratch.filesystem,
-            callbacks=[TuneReportCallback()],
+            callbacks=[TuneReportCallback()],  # type: ignore[list-item]
         ),
     )
     trainer.fit()
     record = Ledger(assignment.storage).trial(assignment.record.id)
     if record is None:
-        raise RuntimeError(f"trial {assignment.record.id} ended and left no whole record in {trial}")
+        raise RuntimeError(f"trial {assignment.record.id} ended and left no whole record")
     if record.status == "failed":
         raise RuntimeError(record.reason)
 
@@ -141,7 +138,7 @@ def _worker(config: dict[str, Any]) -> None:
             assignment.configuration.training.checkpoint_every,
         ),
         runs,
-        assignment.storage.child(f"trials/{assignment.record.id}"),
+        Ledger(assignment.storage),
         ray.train.report,
         World(rank, _gather if size > 1 else lambda payload: [payload]),
     )

@@ -79,7 +79,7 @@ class IAAN(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(projection_size, classes)
 
-    def decayed_parameters(self) -> list[nn.Parameter]:
+    def decayed_parameters(self) -> list[Tensor]:
         """What weight decay applies to: the weights of the two projection layers (the paper)."""
         return [self.projection.weight, self.output.weight]
 

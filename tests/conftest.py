@@ -7,13 +7,24 @@ import pytest
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """A local Ray of two CPUs, for the whole session."""
+    """A local Ray of six CPUs (six workers on whatever there is), for the whole session."""
     import ray
 
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
+    from orchestrator.trial import TRAIN_ENVIRONMENT
+
+    os.environ.update(TRAIN_ENVIRONMENT | {"RAY_BACKEND_LOG_LEVEL": "fatal"})
+    ray.init(num_cpus=6, include_dashboard=False, logging_level="error", log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small corpus of three sessions, spoken by espeak-ng; its manifest."""
+    from features.corpora.demo import DemoSettings, make_demo_corpus
+
+    settings = DemoSettings(sessions=3, dialogues=3, turns=12, own=0.2, other=0.2)
+    return Path(make_demo_corpus(str(tmp_path_factory.mktemp("spoken") / "corpus"), settings))
 
 
 @pytest.fixture(scope="session")

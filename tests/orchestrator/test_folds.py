@@ -49,15 +49,13 @@ def test_a_scheme_that_the_manifest_cannot_serve(table: pa.Table, dataset: objec
         make_folds(empty, dataset.labels, CLASSES, FoldsConfig())
     sessions = table["session"].to_pylist()
     sessions[4] = None
-    holed = table.set_column(
-        table.schema.get_field_index("session"), "session", pa.array(sessions)
-    )
+    holed = table.set_column(table.schema.get_field_index("session"), "session", pa.array(sessions))
     with pytest.raises(ConfigError, match="row 5: s0_004, speaker s0a"):
         make_folds(holed, dataset.labels, CLASSES, FoldsConfig())
     two = table.slice(0, 64)
-    with pytest.raises(ConfigError, match="at least 3 sessions .* has 2: s0, s1"):
+    with pytest.raises(ConfigError, match=r"at least 3 sessions .* has 2: s0, s1"):
         make_folds(two, dataset.labels[:64], CLASSES, FoldsConfig())
-    with pytest.raises(ConfigError, match="no scheme kfold; known: .*leave_one_session_out"):
+    with pytest.raises(ConfigError, match=r"no scheme kfold; known: .*leave_one_session_out"):
         make_folds(table, dataset.labels, CLASSES, FoldsConfig(scheme="kfold"))
 
 

@@ -179,7 +179,7 @@ def make_sweep(
             seconds=37.5 * (number + 1),
             files=files,
         )
-        ledger.trial_storage(trial).write("trial.json", record.model_dump_json().encode())
+        ledger.write_trial(record)
     return ledger
 
 
@@ -546,6 +546,8 @@ def test_sparse_sweep_file_still_gives_a_report(tmp_path: Path) -> None:
 def test_unsaid_and_contradicting_scores_are_warned_of(tmp_path: Path) -> None:
     ledger = make_sweep(tmp_path, ["complete"], seed=4)
     folder = ledger.trial_storage("0000000000")
+    record = ledger.trial("0000000000")
+    assert record is not None
     table = ledger.folds("0000000000")
     rows = table.to_pylist()
     for row in rows:
@@ -555,11 +557,10 @@ def test_unsaid_and_contradicting_scores_are_warned_of(tmp_path: Path) -> None:
             row |= {"recall_hap": math.nan}
     data = parquet_bytes(pa.Table.from_pylist(rows))
     folder.write("folds.parquet", data)
-    record = ledger.trial("0000000000")
-    assert record is None  # the ledger sees that the file is another
-    text = json.loads(folder.read("trial.json"))
-    text["files"]["folds.parquet"] = sha256(data)
-    folder.write("trial.json", json.dumps(text).encode())
+    assert ledger.trial(record.id) is None  # the ledger sees that the file is another
+    ledger.write_trial(
+        record.model_copy(update={"files": {**record.files, "folds.parquet": sha256(data)}})
+    )
     warnings = " ".join(summary(ledger)["warnings"])
     assert "Fold Ses02: the recorded test UA does not follow" in warnings
     assert "sad was never recognised in fold Ses02" in warnings

@@ -125,7 +125,11 @@ def test_gru_is_an_unbatched_loop() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "named"),
-    [({"hidden_size": 7}, "hidden_size"), ({"dropout": 1.0}, "dropout"), ({"attention_size": 0}, "attention_size")],
+    [
+        ({"hidden_size": 7}, "hidden_size"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"attention_size": 0}, "attention_size"),
+    ],
 )
 def test_impossible_sizes_are_refused_by_name(wrong: dict[str, float], named: str) -> None:
     with pytest.raises(ValueError, match=named):

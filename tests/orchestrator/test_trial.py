@@ -1,0 +1,144 @@
+"""Trials on a real Ray: the number of workers changes nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from orchestrator import sweep
+from orchestrator.batches import Dataset
+from orchestrator.config import ConfigError, Configuration, parse
+from orchestrator.folds import Fold
+from orchestrator.ledger import Ledger
+from orchestrator.progress import Narrator
+from orchestrator.trial import assigned_runs, trial_id
+
+
+def configure(manifest: Path, storage: Path, **sections: dict[str, object]) -> Configuration:
+    raw = {
+        "name": "run",
+        "storage": str(storage),
+        "corpus": {"root": str(manifest), "classes": ["ang", "hap", "neu", "sad"]},
+        "model": {"name": "iaan", "hidden_size": 8, "attention_size": 8, "dropout": 0.2},
+        "training": {"epochs": 3, "learning_rate": 0.003, "checkpoint_every": 0},
+    }
+    for section, values in sections.items():
+        raw[section] = {**raw.get(section, {}), **values}
+    return parse(raw)
+
+
+def results(ledger: Ledger) -> dict[str, bytes]:
+    (record,) = ledger.trials()
+    assert record.status == "complete"
+    folder = ledger.trial_storage(record.id)
+    return {name: folder.read(name) for name in record.files}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_workers_change_no_bit(spoken: Path, tmp_path: Path) -> None:
+    found = []
+    for workers in (1, 2, 3):
+        cluster = {"workers_per_trial": workers}
+        configuration = configure(spoken, tmp_path / str(workers), cluster=cluster)
+        found.append(results(sweep.run(configuration, Narrator())))
+    assert set(found[0]) == {
+        "folds.parquet",
+        "predictions.parquet",
+        *(f"fold-Ses0{n}.safetensors" for n in (1, 2, 3)),
+    }
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_two_workers_a_fold_agree_with_one(spoken: Path, tmp_path: Path) -> None:
+    """Sums over replicas are in another order: equal to rounding, not to the bit."""
+    pairs = []
+    for workers in (1, 6):
+        configuration = configure(
+            spoken,
+            tmp_path / str(workers),
+            model={"dropout": 0.0},
+            training={"epochs": 2, "batch_size": 15},
+            cluster={"workers_per_trial": workers},
+        )
+        ledger = sweep.run(configuration, Narrator())
+        (record,) = ledger.trials()
+        pairs.append((ledger.folds(record.id).to_pylist(), ledger.predictions(record.id)))
+    (folds, one), (replicated, two) = pairs
+    for mine, other in zip(folds, replicated, strict=True):
+        assert other == pytest.approx(mine, abs=1e-5)
+    for name in [name for name in one.column_names if name.startswith("posterior_")]:
+        np.testing.assert_allclose(two[name].to_numpy(), one[name].to_numpy(), atol=1e-5)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_held_out_has_no_validation_part(spoken: Path, tmp_path: Path) -> None:
+    configuration = configure(spoken, tmp_path, folds={"selection": "held_out"})
+    ledger = sweep.run(configuration, Narrator())
+    (record,) = ledger.trials()
+    rows = ledger.folds(record.id).to_pylist()
+    assert {row["split"] for row in rows} == {"train", "test"}
+    assert sum(row["selected"] and row["split"] == "test" for row in rows) == 3
+    tested = [row for row in rows if row["split"] == "test"]
+    best = [max(r["ua"] for r in tested if r["fold"] == f"Ses0{n}") for n in (1, 2, 3)]
+    assert record.score == pytest.approx(np.mean(best))
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_the_cluster_never_has_is_refused(spoken: Path, tmp_path: Path) -> None:
+    many = configure(spoken, tmp_path, cluster={"workers_per_trial": 300})
+    with pytest.raises(ConfigError, match=r"wants 300 CPUs and 0 GPUs, and the cluster has \d+"):
+        sweep.run(many, Narrator())
+    gpus = configure(spoken, tmp_path, cluster={"gpus_per_worker": 0.5})
+    with pytest.raises(ConfigError, match=r"0\.5 GPUs, and the cluster has \d+ and 0"):
+        sweep.run(gpus, Narrator())
+
+
+def test_workers_are_a_grid_of_folds_and_replicas(
+    dataset: Dataset, folds: list[Fold], configuration: Configuration
+) -> None:
+    cpu = torch.device("cpu")
+
+    def names(size: int) -> list[list[str]]:
+        return [
+            [run.fold.name for run in assigned_runs(configuration, dataset, folds, rank, size, cpu)]
+            for rank in range(size)
+        ]
+
+    assert names(1) == [["s0", "s1", "s2"]]
+    assert names(2) == [["s0", "s2"], ["s1"]]
+    assert names(3) == [["s0"], ["s1"], ["s2"]]
+
+
+def test_an_id_is_of_what_decides_the_results(
+    dataset: Dataset, folds: list[Fold], configuration: Configuration
+) -> None:
+    def identity(values: dict[str, object], data: str = "data") -> str:
+        return trial_id(configuration.with_values(values), folds, dataset.ids, data)
+
+    reference = identity({})
+    assert len(reference) == 10
+    assert int(reference, 16) >= 0
+    for nothing in (
+        {"storage": "/elsewhere"},
+        {"name": "other"},
+        {"corpus.root": "moved.csv"},
+        {"cluster.workers_per_trial": 3},
+        {"training.checkpoint_every": 1.0},
+        {"search.space": "iaan"},
+    ):
+        assert identity(nothing) == reference, nothing
+    decisive = [
+        {"training.seed": 1},
+        {"training.epochs": 5},
+        {"model.dropout": 0.3},
+        {"model.name": "bigru_att"},
+        {"features.pool": 1},
+        {"folds.selection": "held_out"},
+        {"corpus.merge": {"exc": "hap"}},
+    ]
+    found = {identity(values) for values in decisive}
+    assert len(found | {reference, identity({}, "other data")}) == len(decisive) + 2
+    fewer = [Fold(f.name, f.train[1:], f.validation, f.test) for f in folds]
+    assert trial_id(configuration, fewer, dataset.ids, "data") != reference
