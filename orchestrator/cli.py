@@ -36,6 +36,7 @@ def _cluster() -> Iterator[None]:
     """Connect to the cluster at RAY_ADDRESS, or start a local one that ends with the command."""
     # Events worth a line are told by us; what Ray's processes print is in their logs.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     import ray
 
     from orchestrator.trial import TRAIN_ENVIRONMENT

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
-from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
+
+# scikit-learn and scipy.stats take seconds to import and every process of a trial reads this
+# file, though only some of them score: they are imported where they are used.
 
 Label = str | int
 
@@ -110,6 +111,8 @@ def scores(truth: ArrayLike, prediction: ArrayLike, classes: Sequence[Label]) ->
 
     Raises ValueError for no utterances, unequal lengths or unknown labels.
     """
+    from sklearn.metrics import accuracy_score, recall_score
+
     true, predicted = _pair(truth, prediction, classes)
     recalls = recall_score(
         true, predicted, labels=range(len(classes)), average=None, zero_division=np.nan
@@ -125,6 +128,8 @@ def confusion(
     truth: ArrayLike, prediction: ArrayLike, classes: Sequence[Label]
 ) -> NDArray[np.int64]:
     """Counts, (class, class): row = truth, column = prediction, in the order of `classes`."""
+    from sklearn.metrics import confusion_matrix
+
     true, predicted = _pair(truth, prediction, classes)
     matrix = confusion_matrix(true, predicted, labels=range(len(classes)))
     return np.asarray(matrix, dtype=np.int64)
@@ -139,6 +144,8 @@ def fold_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     Folds share training data, so their scores are not independent and the interval tends to
     be too narrow (Nadeau & Bengio 2003); it is what the literature reports.
     """
+    from scipy import stats
+
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or sample.size == 0:
         raise ValueError(f"expected the scores of at least one fold, not shape {sample.shape}")
@@ -224,6 +231,8 @@ def corrected_resampled_t(
     Differences that are all equal give t = 0 and p = 1 if they are zero, else infinity and 0.
     Raises ValueError for fewer than two folds or an empty part.
     """
+    from scipy import stats
+
     sample = np.asarray(differences, dtype=np.float64)
     if sample.ndim != 1 or sample.size < 2:
         raise ValueError(f"the test needs the differences of two folds or more, not {sample.size}")
@@ -245,6 +254,8 @@ def mcnemar_exact(first_correct: ArrayLike, second_correct: ArrayLike) -> McNema
     one under the null: a two-sided binomial test with p = 1/2 (McNemar 1947). Where the models
     never differ the p-value is 1. Raises ValueError for unequal lengths.
     """
+    from scipy import stats
+
     first, second = np.asarray(first_correct, bool), np.asarray(second_correct, bool)
     if first.shape != second.shape or first.ndim != 1:
         raise ValueError(f"expected two equal lists, not shapes {first.shape} and {second.shape}")

@@ -278,7 +278,8 @@ def _callback(epochs: int, narrator: Narrator) -> Any:
                 else f"{key.split('.')[-1]} {value}"
                 for key, value in trial.config["hyperparameters"].items()
             )
-            narrator.say(f"trial {trial.config['number']} ({trial.config['trial']}): {chosen}")
+            name = f"trial {trial.config['number']} ({trial.config['trial']})"
+            narrator.say(f"{name}: {chosen}" if chosen else name)
 
         def on_trial_result(
             self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any

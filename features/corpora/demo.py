@@ -64,15 +64,15 @@ class DemoSettings(BaseModel):
     seed: int = Field(default=0, ge=0)
     """Of every draw."""
     own: float = Field(default=0.55, ge=0, le=1)
-    """Probability that a turn takes over the emotion of its speaker's previous turn. Higher than
-    in people: a network must gain by context visibly when it has learned from 800 turns."""
+    """Probability that a turn takes over the emotion of its speaker's previous turn. Strong on
+    purpose: a network must gain by context visibly when it has learned from some 700 turns."""
     other: float = Field(default=0.35, ge=0, le=1)
     """Probability that it takes over that of the other speaker's previous turn. Where neither
     happens the emotion is drawn from `prior`; at `own = other = 0` context tells nothing."""
-    bland: float = Field(default=0.25, ge=0, le=1)
+    bland: float = Field(default=0.2, ge=0, le=1)
     """Share of turns that hardly show their emotion and sound nearly neutral. Clear neighbours
     tell what they are, so this, more than `overlap`, is what context can make good."""
-    overlap: float = Field(default=0.2, ge=0)
+    overlap: float = Field(default=0.15, ge=0)
     """Deviation of one utterance from its speaker's way of showing the emotion, in units in
     which classes lie about 1 to 2 apart: 0 leaves only `bland` and `speaker_style` to confuse
     them, 2 is near chance."""
