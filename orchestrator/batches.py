@@ -61,17 +61,12 @@ class Batch:
     labels: torch.Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        """Values and labels on `device`; lengths stay on the CPU, where packing wants them."""
-
-        def move(sequences: Padded) -> Padded:
-            values = sequences.values.to(device, non_blocking=True)
-            return Padded(values, sequences.lengths)
-
+        """The same on `device`."""
         return Batch(
             self.rows,
-            move(self.current),
-            move(self.own),
-            move(self.other),
+            self.current.to(device),
+            self.own.to(device),
+            self.other.to(device),
             self.labels.to(device, non_blocking=True),
         )
 

