@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,9 +35,11 @@ SCHEMA = pa.schema(
         pa.field("phrase", pa.string()),
         pa.field("split", pa.string()),
         pa.field("fold", pa.string()),
+        pa.field("style", pa.string()),
     ]
 )
-"""Columns of every manifest after `normalise`. `start` and `end` are seconds inside the file."""
+"""Columns of every manifest after `normalise`. `start` and `end` are seconds inside the file;
+`style` is how an utterance came to be said (`improvised`, `scripted`)."""
 
 _ROOT = b"ser.root"
 _DURATION = re.compile(
@@ -49,12 +51,26 @@ class ManifestError(ValueError):
     """A manifest that cannot be used. The message names rows (from 1, without the header)."""
 
 
+class Problem(NamedTuple):
+    """Something about a corpus that its user should know, and what to do about it.
+
+    file : the file, or the folder, it is about, relative to the root that was read
+    """
+
+    file: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class Manifest:
-    """Utterances and the folder (a path or a URI) that their `file`s are relative to."""
+    """Utterances and the folder (a path or a URI) that their `file`s are relative to.
+
+    problems : what a reader met and read past; a manifest's own file does not keep them
+    """
 
     table: pa.Table
     root: str
+    problems: tuple[Problem, ...] = ()
 
 
 def read_manifest(path: str) -> Manifest:

@@ -46,6 +46,8 @@ def _cluster() -> Iterator[None]:
         ray.init(runtime_env={"env_vars": TRAIN_ENVIRONMENT}, **quiet)
     else:  # its processes inherit our environment
         os.environ.update(TRAIN_ENVIRONMENT)
+        # A trial has processes that wait more than they work; Ray would warn of their number.
+        os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
         with _silent_stderr():
             ray.init(include_dashboard=False, **quiet)
     try:

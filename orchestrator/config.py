@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_serializer,
+)
 
 from features.config import FeatureConfig
 from ser_models import MODELS
@@ -31,12 +41,14 @@ class CorpusConfig(Section):
     root : the corpus's folder, or the manifest file
     merge : label -> label, before the classes are chosen (`exc: hap`)
     classes : the emotions to recognise; utterances with other labels, or none, serve as context
+    note : what a reader must know of the data; it stands in every report
     """
 
     name: str = "manifest"
     root: str
     merge: dict[str, str] = {}
     classes: tuple[str, ...] = Field(min_length=2)
+    note: str | None = None
 
     @field_validator("classes")
     @classmethod
@@ -46,6 +58,17 @@ class CorpusConfig(Section):
         return classes
 
 
+SCHEME_OPTIONS: dict[str, dict[str, Any]] = {
+    "leave_one_session_out": {},
+    "leave_one_speaker_out": {},
+    "random_repeated": {"folds": 10, "test_share": 0.2, "seed": 0},
+    "phrase_groups": {"folds": 10, "seed": 0},
+    "stratified_group_k_fold": {"folds": 10, "group": "speaker", "seed": 0},
+    "corpus": {},
+}
+"""What each scheme of `orchestrator.folds` can be told, with its defaults."""
+
+
 class FoldsConfig(Section):
     """Who trains and who tests.
 
@@ -53,10 +76,48 @@ class FoldsConfig(Section):
     selection : `validation` chooses the epoch on a part cut from the training groups and scores
         the test part once; `held_out` chooses it on the part that is reported, as both papers
         do, and is marked optimistic wherever it is shown
+
+    Only with the schemes that have them; an option that the scheme does not have is an error:
+
+    folds : how many; of `random_repeated`, how many times (default 10, the SSA-CRNN paper's)
+    test_share : of the labelled utterances (default 0.2, the paper's); the validation part, where
+        there is one, is as large
+    group : what `stratified_group_k_fold` keeps whole (default `speaker`)
+    seed : of the draw, apart from the training's: the same folds for every training (default 0)
     """
 
     scheme: str = "leave_one_session_out"
     selection: Literal["validation", "held_out"] = "validation"
+    folds: int | None = Field(None, ge=2, validate_default=True)
+    test_share: float | None = Field(None, gt=0, lt=1, validate_default=True)
+    group: Literal["speaker", "session", "phrase", "dialogue"] | None = Field(
+        None, validate_default=True
+    )
+    seed: int | None = Field(None, ge=0, validate_default=True)
+
+    @field_validator("folds", "test_share", "group", "seed", mode="before")
+    @classmethod
+    def _of_the_scheme(cls, value: Any, info: ValidationInfo) -> Any:
+        """The scheme's default where nothing is given; nothing where it has no such option."""
+        name, scheme = str(info.field_name), info.data.get("scheme")
+        options = SCHEME_OPTIONS.get(str(scheme))
+        if options is None or value is None:  # a scheme that nobody knows is named by make_folds
+            return (options or {}).get(name)
+        if name not in options:
+            known = ", ".join(options) or "no options"
+            raise ValueError(f"must be left out with {scheme}, which has {known}")
+        return value
+
+    @field_validator("test_share")
+    @classmethod
+    def _leaves_some_to_train(cls, share: float | None, info: ValidationInfo) -> float | None:
+        if share is not None and share >= 0.5 and info.data.get("selection") == "validation":
+            raise ValueError("must be below 0.5 with selection validation, which takes it twice")
+        return share
+
+    @model_serializer(mode="wrap")
+    def _without_what_the_scheme_has_not(self, plain: SerializerFunctionWrapHandler) -> Any:
+        return {key: value for key, value in plain(self).items() if value is not None}
 
 
 class TrainingConfig(Section):

@@ -151,7 +151,7 @@ def _open(
             "lag": resources.concurrent,
             "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
             "commit": _commit(),
-            "notes": prepared.notes,
+            "notes": [note for note in (configuration.corpus.note, *prepared.notes) if note],
         }
     )
     return resources.concurrent
@@ -161,7 +161,7 @@ def _identity(resolved: dict[str, Any]) -> dict[str, Any]:
     """What may not change under a sweep's name: neither where it runs nor how long it searches."""
     kept = {key: value for key, value in resolved.items() if key not in ("cluster", "storage")}
     kept["search"] = {k: v for k, v in kept["search"].items() if k != "trials"}
-    kept["corpus"] = {k: v for k, v in kept["corpus"].items() if k != "root"}
+    kept["corpus"] = {k: v for k, v in kept["corpus"].items() if k not in ("root", "note")}
     kept["training"] = {k: v for k, v in kept["training"].items() if k != "checkpoint_every"}
     return kept
 

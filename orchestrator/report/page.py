@@ -141,14 +141,9 @@ def _facts(findings: Findings, configuration: dict[str, Any]) -> list[tuple[str,
     """What was trained on what, for the top of the page; only what sweep.yaml tells."""
     corpus, counted = mapping(configuration, "corpus"), mapping(findings.sweep, "corpus")
     sizes = [
-        f"{counted[key]:,} {label}" if isinstance(counted[key], int) else f"{counted[key]} {label}"
-        for key, label in (
-            ("utterances", "utterances"),
-            ("labelled", "labelled"),
-            ("speakers", "speakers"),
-            ("sessions", "sessions"),
-        )
-        if counted.get(key)
+        f"{value if isinstance(value, int) else len(value):,} {key}"
+        for key in ("utterances", "labelled", "speakers", "sessions")
+        if isinstance(value := counted.get(key), int | dict) and value
     ]
     if isinstance(counted.get("duration_s"), int | float):
         sizes.append(duration(counted["duration_s"]))

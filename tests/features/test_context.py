@@ -1,8 +1,10 @@
 import numpy as np
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.context import ABSENT, previous_turns, random_turns
+from features.context import ABSENT, previous_ids, previous_turns, random_ids, random_turns
+from features.manifest import normalise
 
 
 def test_the_nearest_turns_of_both_speakers() -> None:
@@ -77,3 +79,25 @@ def test_another_seed_draws_anew_and_all_turns_are_drawn() -> None:
     assert not np.array_equal(first, second)
     seen = {int(random_turns(dialogues, turns, seed)[0][3]) for seed in range(300)}
     assert seen == set(range(30)) - {3}
+
+
+def test_a_window_of_none_and_an_empty_corpus() -> None:
+    own, other = previous_turns(["a", "a"], ["d"] * 2, [0, 1], window=0)
+    assert own.tolist() == other.tolist() == [ABSENT, ABSENT]
+    for empty in (previous_turns([], [], []), random_turns([], [], 0)):
+        assert [len(part) for part in empty] == [0, 0]
+
+
+def test_ids_in_ids_out() -> None:
+    rows = [
+        {"id": "x", "file": "a.wav", "speaker": "a", "emotion": None, "dialogue": "d", "turn": 2},
+        {"id": "y", "file": "b.wav", "speaker": "b", "emotion": "ang", "dialogue": "d", "turn": 1},
+        {"id": "z", "file": "c.wav", "speaker": "a", "emotion": "xxx", "dialogue": "d", "turn": 0},
+        {"id": "w", "file": "e.wav", "speaker": "a", "emotion": "ang"},
+    ]
+    table = normalise(pa.Table.from_pylist(rows))
+    assert previous_ids(table) == (["z", None, None, None], ["y", "z", None, None])
+    assert previous_ids(table, window=1) == ([None] * 4, ["y", "z", None, None])
+    for own, name in zip(random_ids(table, seed=0)[0], "xyzw", strict=True):
+        assert (own is None) == (name == "w")
+        assert own != name
