@@ -214,14 +214,16 @@ def _run(configuration: Configuration) -> None:
     found = summary(ledger)
     print(f"report: {ledger.storage.path('report/index.html')}")
     _conclude(found)
+    if found["best"] is None or any(ledger.trial(s.trial) is None for s in ledger.suggestions()):
+        sys.exit(1)
 
 
 def _conclude(found: dict[str, Any]) -> None:
-    """Print the best score, each figure with what it is; exit 1 where there is none."""
+    """Print the best score, each figure with what it is."""
     best, nested = found["best"], found["nested"]
     if best is None:
         print("no trial has a score: the report names the reason of each")
-        sys.exit(1)
+        return
     pooled = best["pooled"]["ua"]
     print(
         f"best UA: {pooled['value']:.3f} pooled over test utterances "
@@ -242,11 +244,11 @@ def main() -> None:
     """Exit code 0 done, 1 failed, 2 wrong use."""
     from features.manifest import ManifestError
     from features.store import FeatureError
-    from orchestrator.ledger import LedgerError
+    from orchestrator.ledger import LedgerError, NoSweepError
 
     try:
         app()
-    except (ConfigError, ManifestError, FileExistsError) as error:
+    except (ConfigError, ManifestError, NoSweepError, FileExistsError) as error:
         print(f"ser: {error}", file=sys.stderr)
         sys.exit(2)
     except (FeatureError, LedgerError) as error:

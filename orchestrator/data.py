@@ -20,6 +20,7 @@ from features.store import check_errors
 from orchestrator.batches import Dataset
 from orchestrator.config import ConfigError, Configuration
 from orchestrator.folds import Fold, make_folds
+from ser_models import MODELS
 
 Indices = NDArray[np.int64]
 
@@ -97,7 +98,7 @@ def summarise(corpus: Corpus) -> dict[str, Any]:
 
 def context_rows(configuration: Configuration, table: pa.Table) -> tuple[Indices, Indices]:
     """The context turns of each row that the configured model attends to."""
-    kind = MODEL_CONTEXT[configuration.model.name]
+    kind = MODELS[configuration.model.name].keywords["context"]
     speakers, dialogues, turns = (
         table[name].to_pylist() for name in ("speaker", "dialogue", "turn")
     )
@@ -106,15 +107,6 @@ def context_rows(configuration: Configuration, table: pa.Table) -> tuple[Indices
     if kind == "previous":
         return previous_turns(speakers, dialogues, turns)
     return (np.full(len(table), ABSENT, dtype=np.int64),) * 2
-
-
-def _model_context() -> dict[str, str]:
-    from ser_models import MODELS
-
-    return {name: builder.keywords["context"] for name, builder in MODELS.items()}
-
-
-MODEL_CONTEXT = _model_context()
 
 
 def corpus_folds(configuration: Configuration, corpus: Corpus) -> list[Fold]:

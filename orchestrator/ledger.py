@@ -28,6 +28,10 @@ class LedgerError(RuntimeError):
     """Something on the storage is not what was written there."""
 
 
+class NoSweepError(LedgerError):
+    """A folder that is not a sweep's."""
+
+
 class Suggestion(BaseModel):
     """The `number`-th configuration that the search proposed."""
 
@@ -112,9 +116,9 @@ class Ledger:
         self.storage = storage
 
     def sweep(self) -> dict[str, Any]:
-        """The content of sweep.yaml. Raises LedgerError where there is no sweep."""
+        """The content of sweep.yaml. Raises NoSweepError where there is none."""
         if not self.storage.exists("sweep.yaml"):
-            raise LedgerError(
+            raise NoSweepError(
                 f"{self.storage.root} holds no sweep.yaml: it is not a sweep's folder"
             )
         content = yaml.safe_load(self.storage.read("sweep.yaml"))

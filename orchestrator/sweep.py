@@ -26,6 +26,7 @@ from orchestrator.training import build_model
 from orchestrator.trial import Assignment, Resources
 from search_spaces import Space, SpaceError, load_space
 
+FIXED = ("model.name", "training.seed", "training.metric", "training.checkpoint_every")
 VERSIONS = ("ser-orchestrator", "torch", "ray", "optuna", "opensmile", "numpy", "scikit-learn")
 
 
@@ -50,6 +51,11 @@ def check(configuration: Configuration) -> Space:
         except SpaceError as error:
             raise ConfigError(f"search.space: {error}") from None
         for name, parameter in space.parameters.items():
+            if name in FIXED or not name.startswith(("model.", "training.")):
+                raise ConfigError(
+                    f"search.space: {configuration.search.space}: {name} cannot be searched: data, "
+                    f"folds and seed are the same for all trials; search model.* and training.*"
+                )
             for value in parameter.bounds():
                 try:
                     _check_model(configuration.with_values({name: value}))
@@ -198,10 +204,10 @@ def choose_resources(configuration: Configuration, folds: int) -> Resources:
     cpus, gpus = int(available.get("CPU", 1)), available.get("GPU", 0.0)
     cluster = configuration.cluster
     assert configuration.search is not None
-    workers = cluster.workers_per_trial or (folds if gpus else 1)
+    workers = cluster.workers_per_trial or (min(folds, cpus) if gpus else 1)
     share = cluster.gpus_per_worker
     if share is None:
-        share = 0.0 if not gpus else math.floor(100 / workers) / 100 if workers <= 100 else 0.01
+        share = math.floor(100 / workers) / 100 if gpus else 0.0
     if workers > cpus or workers * share > gpus:
         raise ConfigError(
             f"cluster: a trial wants {workers} CPUs and {workers * share:g} GPUs, and the cluster "
@@ -258,7 +264,7 @@ def _tune(
             name=datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S"),
             storage_path=scratch.root,
             storage_filesystem=scratch.filesystem,
-            callbacks=[_callback(configuration.training.epochs, narrator)],
+            callbacks=[_callback(configuration.training.epochs, ledger, narrator)],
             verbose=0,
         ),
     )
@@ -266,7 +272,7 @@ def _tune(
         tuner.fit()
 
 
-def _callback(epochs: int, narrator: Narrator) -> Any:
+def _callback(epochs: int, ledger: Ledger, narrator: Narrator) -> Any:
     """Tune's events, told to the narrator."""
     from ray import tune
 
@@ -295,7 +301,9 @@ def _callback(epochs: int, narrator: Narrator) -> Any:
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             narrator.remove(f"trial {trial.config['number']}")
-            error = trial.get_pickled_error()
-            narrator.say(f"trial {trial.config['number']} failed: {error}")
+            record = ledger.trial(trial.config["trial"])
+            lines = str(trial.get_pickled_error()).strip().splitlines()
+            reason = record.reason if record else lines[-1] if lines else "unknown"
+            narrator.say(f"trial {trial.config['number']} failed: {reason}")
 
     return Told()

@@ -57,6 +57,14 @@ class Parameter(BaseModel):
             )
         return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
+    def holds(self, value: Any) -> bool:
+        """Whether `value` is one that the parameter can take."""
+        if self.choices:
+            return value in self.choices
+        assert self.low is not None
+        assert self.high is not None
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
     def bounds(self) -> list[Any]:
         """Values that show whether the parameter fits its key: every choice, or both ends."""
         return list(self.choices) or [self.low, self.high]
@@ -82,6 +90,13 @@ class Space(BaseModel):
 
     first: dict[str, Any] = {}
     parameters: dict[str, Parameter] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _first_fits(self) -> "Space":
+        for name, value in self.first.items():
+            if name not in self.parameters or not self.parameters[name].holds(value):
+                raise ValueError(f"`first` has {name}: {value!r}, which is not in the space")
+        return self
 
     def _open(self, parameter: Parameter, chosen: dict[str, Any]) -> bool:
         return all(chosen.get(key) in values for key, values in parameter.when.items())

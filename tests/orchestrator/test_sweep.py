@@ -171,6 +171,7 @@ def test_features_that_cannot_be_made_stop_training_and_are_listed(
 
 
 def test_corpus_prints_json_and_nothing_else(tmp_path: Path, spoken: Path) -> None:
+    assert ser("status", tmp_path).returncode == 2  # no sweep's folder
     done = ser("corpus", configure(tmp_path, spoken), "--json")
     found = json.loads(done.stdout)
     assert found["utterances"] == 3 * 3 * 12
