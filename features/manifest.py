@@ -36,10 +36,17 @@ SCHEMA = pa.schema(
         pa.field("split", pa.string()),
         pa.field("fold", pa.string()),
         pa.field("style", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("dialogue_start", pa.float64()),
+        pa.field("dialogue_end", pa.float64()),
     ]
 )
-"""Columns of every manifest after `normalise`. `start` and `end` are seconds inside the file;
-`style` is how an utterance came to be said (`improvised`, `scripted`)."""
+"""Columns of every manifest after `normalise`.
+
+`start` and `end` are seconds inside the file, `dialogue_start` and `dialogue_end` inside the
+dialogue, where each utterance has a file of its own. `phrase` names what is said, for splits by
+it; `text` has the words. `style` is how it came to be said (`improvised`, `scripted`).
+"""
 
 _ROOT = b"ser.root"
 _DURATION = re.compile(
@@ -256,7 +263,7 @@ def _check_rows(columns: dict[str, list[Any]]) -> None:
         ),
         "file is a path inside the manifest's folder",
     )
-    for name in ("start", "end"):
+    for name in ("start", "end", "dialogue_start", "dialogue_end"):
         _fail(
             (
                 (i, f"{name} {v}")

@@ -71,21 +71,17 @@ def _silent_stderr() -> Iterator[None]:
 
 @app.command()
 def corpus(config: ConfigFile, overrides: Overrides = [], as_json: AsJson = False) -> None:  # noqa: B006
-    """Check and summarise a corpus: no audio is opened, nothing is computed."""
-    from orchestrator.data import read_corpus, summarise
+    """Check and summarise a corpus. Of the audio only headers are read; nothing is computed."""
+    from orchestrator.data import read_corpus
+    from orchestrator.summary import render, summarise_corpus
 
     configuration = load(config, overrides)
-    found = {"corpus": configuration.corpus.name, **summarise(read_corpus(configuration))}
+    read = read_corpus(configuration)
+    found = summarise_corpus(configuration.corpus.name, read.manifest, read.labels, read.classes)
     if as_json:
         print(json.dumps(found))
-        return
-    table = Table("what", "count", title=f"{found.pop('corpus')}: {configuration.corpus.root}")
-    for key, value in found.items():
-        shown = (
-            ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        )
-        table.add_row(key, str(shown))
-    Console().print(table)
+    else:
+        Console().print(render(found, configuration.corpus.root))
 
 
 @app.command()

@@ -20,6 +20,7 @@ from features.store import check_errors
 from orchestrator.batches import Dataset
 from orchestrator.config import ConfigError, Configuration
 from orchestrator.folds import Fold, make_folds
+from orchestrator.summary import summarise_corpus
 from ser_models import MODELS
 
 Indices = NDArray[np.int64]
@@ -59,7 +60,7 @@ def read_corpus(configuration: Configuration) -> Corpus:
         raise ConfigError(f"corpus.name: no corpus {corpus.name}; known: {known}")
     try:
         manifest = CORPORA[corpus.name](corpus.root)
-    except (ManifestError, OSError) as error:
+    except (ManifestError, OSError, ImportError) as error:
         raise ConfigError(f"corpus.root: {error}") from None
     raw = manifest.table["emotion"].to_pylist()
     merged = [corpus.merge.get(label, label) for label in raw]
@@ -73,27 +74,6 @@ def read_corpus(configuration: Configuration) -> Corpus:
     position = {name: index for index, name in enumerate(corpus.classes)}
     labels = np.asarray([position.get(label, -1) for label in merged], dtype=np.int64)
     return Corpus(manifest, labels, corpus.classes)
-
-
-def summarise(corpus: Corpus) -> dict[str, Any]:
-    """Counts of a corpus, for `ser corpus` and the report."""
-    table = corpus.manifest.table
-
-    def counts(column: str) -> dict[str, int]:
-        values = (value for value in table[column].to_pylist() if value is not None)
-        return dict(sorted(Counter(values).items()))
-
-    labelled = corpus.labels[corpus.labels >= 0]
-    return {
-        "utterances": len(table),
-        "labelled": len(labelled),
-        "classes": {
-            name: int((labelled == index).sum()) for index, name in enumerate(corpus.classes)
-        },
-        "speakers": counts("speaker"),
-        "sessions": counts("session"),
-        "dialogues": len(counts("dialogue")),
-    }
 
 
 def context_rows(configuration: Configuration, table: pa.Table) -> tuple[Indices, Indices]:
@@ -152,7 +132,13 @@ def prepare(
         classes=corpus.classes,
     )
     folds = make_folds(table, labels, corpus.classes, configuration.folds)
-    summary = summarise(Corpus(Manifest(table, manifest.root), labels, corpus.classes))
+    summary = summarise_corpus(
+        configuration.corpus.name,
+        Manifest(table, manifest.root, manifest.problems),
+        labels,
+        corpus.classes,
+        audio=False,
+    )
     return Prepared(
         dataset, folds, fingerprint(dataset, features.fingerprint), summary, _notes(table, features)
     )

@@ -245,7 +245,8 @@ def stratified_group_k_fold(table: pa.Table, labels: Indices, config: FoldsConfi
     """Each `group` whole in one of `folds` parts whose shares of the classes are much alike.
 
     Each labelled utterance is tested once, and no group is on two sides. The validation part is
-    the part after the test part. The parts are scikit-learn's StratifiedGroupKFold, shuffled.
+    the part after the test part. The parts are scikit-learn's StratifiedGroupKFold, shuffled: the
+    seed decides between groups that fit equally well, and where one fits best, nothing.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -282,6 +283,11 @@ def corpus(table: pa.Table, labels: Indices, config: FoldsConfig) -> list[Fold]:
         group, names = _groups(table, labelled, "fold", config.scheme)
         _enough(len(names), 3 if config.selection == "validation" else 2, "fold", names, config)
         return _rotation(labelled, group, names, config)
+    if (codes(table["split"])[0] < 0).all():
+        raise ConfigError(
+            "folds.scheme: corpus needs the manifest's column `fold` or `split`, and both are "
+            "missing or empty; add one, or choose another scheme"
+        )
     group, names = _groups(table, labelled, "split", config.scheme)
     for code, name in enumerate(names):
         if name.lower() not in SPLITS:

@@ -112,11 +112,14 @@ def run(configuration: Configuration, narrator: Narrator) -> Ledger:
         f"{configuration.name}: {search.trials} configurations of {configuration.model.name}, "
         f"{len(prepared.folds)} folds each, {len(search.ended)} done before"
     )
+    for number, record in search.ended.items():
+        if record is not None and record.status == "failed":
+            narrator.say(f"trial {number} failed before: {record.reason}")
     if not search.done:
         _tune(search, configuration, prepared, ledger, resources, narrator)
-    for number, record in sorted(search.ended.items()):
-        if record is None:
-            narrator.say(f"trial {number} broke off; the same command tries it again")
+    broken = [number for number, record in sorted(search.ended.items()) if record is None]
+    if broken:
+        narrator.say(f"trials {broken} broke off; the same command tries them again")
     return ledger
 
 
@@ -230,9 +233,8 @@ def _tune(
     import ray
     from ray import tune
 
-    # Ray warns of its own callbacks' absence and of every failed trial; we say what matters.
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    # Tune logs the traceback of every trial that fails; we say why it did.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     data = ray.put((prepared.dataset, prepared.folds))
     seed, model = configuration.training.seed, configuration.model.name
     scratch = ledger.storage.child("tune")
@@ -295,15 +297,21 @@ def _callback(epochs: int, ledger: Ledger, narrator: Narrator) -> Any:
                 narrator.bar(name, result["epoch"], epochs, note)
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            narrator.remove(f"trial {trial.config['number']}")
-            score = (trial.last_result or {}).get("score", math.nan)
-            narrator.say(f"trial {trial.config['number']} ended: score {score:.4f}")
+            self._ended(trial)
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            narrator.remove(f"trial {trial.config['number']}")
-            record = ledger.trial(trial.config["trial"])
-            lines = str(trial.get_pickled_error()).strip().splitlines()
-            reason = record.reason if record else lines[-1] if lines else "unknown"
-            narrator.say(f"trial {trial.config['number']} failed: {reason}")
+            self._ended(trial)
+
+        def _ended(self, trial: Any) -> None:
+            number = trial.config["number"]
+            narrator.remove(f"trial {number}")
+            record = ledger.trial(trial.config["trial"], weights=False)
+            if record is None:
+                lines = str(trial.get_pickled_error()).strip().splitlines() or ["no reason given"]
+                narrator.say(f"trial {number} broke off: {lines[-1]}")
+            elif record.status == "complete":
+                narrator.say(f"trial {number} complete: score {record.score:.4f}")
+            else:
+                narrator.say(f"trial {number} {record.status}: {record.reason}")
 
     return Told()

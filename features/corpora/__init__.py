@@ -1,9 +1,30 @@
-"""Corpora by name. A reader takes the corpus's root and returns its manifest."""
+"""Corpora by name. A reader takes the corpus's root and returns its manifest.
+
+What a reader meets and reads past is in the manifest's `problems`; a root that is not the
+corpus, or has two rows with one id, is a ManifestError.
+"""
 
 from collections.abc import Callable
 
-from features.manifest import Manifest, read_manifest
+from features.corpora.att_hack import read_att_hack
+from features.corpora.audformat import read_audformat
+from features.corpora.crema_d import read_crema_d
+from features.corpora.emobox import read_emobox
+from features.corpora.emodb import read_emodb
+from features.corpora.iemocap import read_iemocap
+from features.corpora.nemo import read_nemo
+from features.corpora.own import read_own
+from features.corpora.ravdess import read_ravdess
+from features.manifest import Manifest
 
 CORPORA: dict[str, Callable[[str], Manifest]] = {
-    "manifest": read_manifest,
+    "att_hack": read_att_hack,
+    "audformat": read_audformat,
+    "crema_d": read_crema_d,
+    "emobox": read_emobox,
+    "emodb": read_emodb,
+    "iemocap": read_iemocap,
+    "manifest": read_own,
+    "nemo": read_nemo,
+    "ravdess": read_ravdess,
 }

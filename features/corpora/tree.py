@@ -37,7 +37,7 @@ class Problems:
         found = self._found.setdefault((what, remedy, unit), {})
         found.update(dict.fromkeys(names))
 
-    def list(self) -> tuple[Problem, ...]:
+    def as_tuple(self) -> tuple[Problem, ...]:
         """One problem a file."""
         return tuple(
             Problem(file, f"{what} ({len(files)} {unit}{'s' * (len(files) > 1)}): {remedy}")
@@ -63,7 +63,7 @@ class Tree:
         if kind != pafs.FileType.Directory:
             raise ManifestError(f"{root}: no such folder")
 
-    def list(self, folder: str = "") -> tuple[list[str], list[str]]:
+    def entries(self, folder: str = "") -> tuple[list[str], list[str]]:
         """Files and folders in `folder`, sorted. What file managers leave behind is noted."""
         if folder not in self._listed:
             selector = pafs.FileSelector(self.storage.path(folder), allow_not_found=True)
@@ -95,7 +95,7 @@ class Tree:
         for _ in range(depth + 1):
             below: list[str] = []
             for name in level:
-                files, folders = self.list(name)
+                files, folders = self.entries(name)
                 seen += len(files)
                 if seen > _NAMES:
                     raise ManifestError(
@@ -109,7 +109,7 @@ class Tree:
         """The folder or file `parts[0]/parts[1]/…`, whatever the case of its letters."""
         name = ""
         for part in parts:
-            files, folders = self.list(name)
+            files, folders = self.entries(name)
             match = [n for n in [*folders, *files] if base(n).lower() == part.lower()]
             if not match:
                 return None
@@ -149,15 +149,17 @@ class Tree:
         for file in files:
             folder = file.rpartition("/")[0]
             if folder not in listed:
-                listed[folder] = set(self.list(folder)[0])
+                listed[folder] = set(self.entries(folder)[0])
             if file not in listed[folder]:
                 absent[file] = None
         return list(absent)
 
     def manifest(self, rows: list[dict[str, Any]]) -> Manifest:
-        """The manifest of `rows`, checked, with the problems so far."""
-        columns = {key: [row.get(key) for row in rows] for row in rows[:1] for key in row}
-        return Manifest(normalise(pa.table(columns)), self.root, self.problems.list())
+        """The manifest of `rows`, which have the same keys, with the problems so far."""
+        if not rows:
+            raise ManifestError(f"{self.root}: no utterance in it")
+        columns = {key: [row[key] for row in rows] for key in rows[0]}
+        return Manifest(normalise(pa.table(columns)), self.root, self.problems.as_tuple())
 
 
 def base(name: str) -> str:

@@ -116,6 +116,8 @@ def test_a_sweep_that_is_killed_ends_as_one_that_was_not(tmp_path: Path, spoken:
 
 
 def test_wrong_use_is_one_line_and_exit_code_2(tmp_path: Path, spoken: Path) -> None:
+    unsearchable = tmp_path / "space.yaml"
+    unsearchable.write_text("parameters: {corpus.note: {choices: [a, b]}}")
     cases: list[tuple[dict[str, object], str]] = [
         ({"model": {"droput": 0.1}}, "model.droput: unknown key; did you mean dropout?"),
         ({"training": {"epochs": "x"}}, "training.epochs: "),
@@ -126,6 +128,7 @@ def test_wrong_use_is_one_line_and_exit_code_2(tmp_path: Path, spoken: Path) -> 
         ({"model": {"hidden_size": 7}}, "hidden_size is 7: it must be even"),
         ({"search": {"space": "iaann"}}, "search.space: no space iaann; known: iaan"),
         ({"search": {"sampler": "grid"}}, "search.space: training.learning_rate: a grid needs"),
+        ({"search": {"space": str(unsearchable)}}, "corpus.note cannot be searched"),
         ({"cluster": {"workers_per_trial": 4}}, "cluster.workers_per_trial: 4 workers cannot"),
     ]
     for sections, message in cases:

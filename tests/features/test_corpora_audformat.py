@@ -1,0 +1,90 @@
+"""An audformat database as a manifest."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from features.corpora import CORPORA
+from features.manifest import ManifestError
+
+audformat = pytest.importorskip("audformat")
+
+
+@pytest.fixture
+def database() -> Any:
+    """Two segments of a.wav to train on, all of b.wav to test on."""
+    db = audformat.Database("example")
+    db.schemes["emotion"] = audformat.Scheme(labels=["ang", "hap"])
+    people = {"s1": {"gender": "female"}, "s2": {"gender": "male"}}
+    db.schemes["speaker"] = audformat.Scheme(labels=people)
+    for part in ("train", "dev", "test"):
+        db.splits[part] = audformat.Split(part)
+    segments = audformat.segmented_index(["a.wav", "a.wav"], [0, 1.25], [1.25, 2])
+    for name, index, values in (
+        ("train", segments, ["ang", None]),
+        ("test", audformat.filewise_index(["b.wav"]), ["hap"]),
+    ):
+        table = db[f"emotion.{name}"] = audformat.Table(index, split_id=name)
+        table["emotion"] = audformat.Column(scheme_id="emotion")
+        table["emotion"].set(values)
+    db["files"] = audformat.Table(audformat.filewise_index(["a.wav", "b.wav"]))
+    db["files"]["speaker"] = audformat.Column(scheme_id="speaker")
+    db["files"]["speaker"].set(["s1", "s2"])
+    db["files"]["session"] = audformat.Column()
+    db["files"]["session"].set([1, 2])
+    return db
+
+
+def read(database: Any, root: Path) -> Any:
+    database.save(str(root))
+    return CORPORA["audformat"](str(root))
+
+
+def test_round_trip(database: Any, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(32_000), 16_000)
+    manifest = read(database, tmp_path)
+    columns = ("file", "start", "end", "speaker", "emotion", "gender", "session", "split")
+    rows = [tuple(row[c] for c in columns) for row in manifest.table.to_pylist()]
+    rows.sort(key=lambda row: (row[0], row[1] or 0.0))
+    assert rows == [
+        ("a.wav", None, 1.25, "s1", "ang", "female", "1", "train"),
+        ("a.wav", 1.25, 2.0, "s1", None, "female", "1", "train"),
+        ("b.wav", None, None, "s2", "hap", "male", "2", "test"),
+    ]
+    assert manifest.root == str(tmp_path)
+    (problem,) = manifest.problems
+    assert problem.file == "b.wav"
+    assert "not on the disk (1 file)" in problem.reason
+
+
+def test_what_is_refused(database: Any, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"no db\.yaml"):
+        CORPORA["audformat"](str(tmp_path))
+    with pytest.raises(ManifestError, match="local folder"):
+        CORPORA["audformat"]("s3://bucket/db")
+    del database["files"].columns["speaker"]
+    with pytest.raises(ManifestError, match="named speaker"):
+        read(database, tmp_path / "a")
+
+
+def test_two_emotions_of_a_segment(database: Any, tmp_path: Path) -> None:
+    table = database["again"] = audformat.Table(audformat.filewise_index(["b.wav"]))
+    table["emotion"] = audformat.Column(scheme_id="emotion")
+    table["emotion"].set(["ang"])
+    with pytest.raises(ManifestError, match="a segment has two emotions"):
+        read(database, tmp_path)
+
+
+def test_without_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def absent(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(
+        importlib.import_module("features.corpora.audformat"), "import_module", absent
+    )
+    with pytest.raises(ImportError, match=r"pip install ser-orchestrator\[audformat\]"):
+        CORPORA["audformat"](str(tmp_path))
