@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from features.context import ABSENT, previous_turns, random_turns
@@ -17,6 +16,7 @@ from features.extract import extract
 from features.manifest import Manifest, ManifestError
 from features.storage import Storage
 from features.store import check_errors
+from orchestrator.audit import Audit, AuditError, audit
 from orchestrator.batches import Dataset
 from orchestrator.config import ConfigError, Configuration
 from orchestrator.folds import Fold, make_folds
@@ -42,6 +42,7 @@ class Corpus:
 class Prepared:
     """What every trial of a run shares.
 
+    audit : counts of every part, and what was checked (`orchestrator.audit`)
     notes : what a reader of the scores should know about the data
     """
 
@@ -49,6 +50,7 @@ class Prepared:
     folds: list[Fold]
     fingerprint: str
     summary: dict[str, Any]
+    audit: dict[str, Any]
     notes: list[str]
 
 
@@ -90,9 +92,30 @@ def context_rows(configuration: Configuration, table: pa.Table) -> tuple[Indices
 
 
 def corpus_folds(configuration: Configuration, corpus: Corpus) -> list[Fold]:
-    """The folds over a corpus's rows. Raises ConfigError where it cannot serve the scheme."""
+    """The folds over a corpus's rows, audited.
+
+    Raises ConfigError where it cannot serve the scheme, or the scheme would break its own rule.
+    """
     table = corpus.manifest.table
-    return make_folds(table, corpus.labels, corpus.classes, configuration.folds)
+    folds = make_folds(table, corpus.labels, corpus.classes, configuration.folds)
+    own, other = context_rows(configuration, table)
+    _audited(configuration, table, corpus.labels, folds, own, other)
+    return folds
+
+
+def _audited(
+    configuration: Configuration,
+    table: pa.Table,
+    labels: Indices,
+    folds: list[Fold],
+    own: Indices,
+    other: Indices,
+) -> Audit:
+    classes, normalize = configuration.corpus.classes, configuration.features.normalize
+    try:
+        return audit(table, labels, classes, folds, own, other, configuration.folds, normalize)
+    except AuditError as error:
+        raise ConfigError(f"folds.scheme: {error}") from None
 
 
 def prepare(
@@ -132,6 +155,7 @@ def prepare(
         classes=corpus.classes,
     )
     folds = make_folds(table, labels, corpus.classes, configuration.folds)
+    audited = _audited(configuration, table, labels, folds, dataset.own, dataset.other)
     summary = summarise_corpus(
         configuration.corpus.name,
         Manifest(table, manifest.root, manifest.problems),
@@ -139,9 +163,12 @@ def prepare(
         corpus.classes,
         audio=False,
     )
-    return Prepared(
-        dataset, folds, fingerprint(dataset, features.fingerprint), summary, _notes(table, features)
-    )
+    notes = list(audited.notes)
+    if features.errors:
+        names = "; ".join(f"{file}: {reason}" for _, file, reason in features.errors)
+        notes.append(f"{len(features.errors)} utterances have no features: {names}")
+    found = fingerprint(dataset, features.fingerprint)
+    return Prepared(dataset, folds, found, summary, audited.as_dict(), notes)
 
 
 def fingerprint(dataset: Dataset, features: str) -> str:
@@ -151,23 +178,3 @@ def fingerprint(dataset: Dataset, features: str) -> str:
         digest.update(array.astype("<i8").tobytes())
     digest.update("\0".join(dataset.classes).encode())
     return digest.hexdigest()
-
-
-def _notes(table: pa.Table, features: Any) -> list[str]:
-    notes = [
-        "Descriptors are normalised with each speaker's own mean and deviation, test speakers "
-        "included: transductive, without labels."
-    ]
-    pairs = pa.table({"speaker": table["speaker"], "session": table["session"]})
-    sessions = pairs.group_by("speaker").aggregate([("session", "count_distinct")])
-    crossing = sessions.filter(pc.greater(sessions["session_count_distinct"], 1))
-    if len(crossing):
-        names = ", ".join(sorted(crossing["speaker"].to_pylist())[:10])
-        notes.append(
-            f"{len(crossing)} speakers occur in several sessions ({names}): sessions do not keep "
-            f"speakers apart."
-        )
-    if features.errors:
-        names = "; ".join(f"{file}: {reason}" for _, file, reason in features.errors)
-        notes.append(f"{len(features.errors)} utterances have no features: {names}")
-    return notes

@@ -121,14 +121,14 @@ class Ledger:
             raise NoSweepError(
                 f"{self.storage.root} holds no sweep.yaml: it is not a sweep's folder"
             )
-        content = yaml.safe_load(self.storage.read("sweep.yaml"))
+        content = yaml.load(self.storage.read("sweep.yaml"), Loader=yaml.CSafeLoader)
         if not isinstance(content, dict):
             raise LedgerError(f"{self.storage.root}/sweep.yaml is damaged: it holds no mapping")
         return content
 
     def write_sweep(self, content: dict[str, Any]) -> None:
         """Write sweep.yaml."""
-        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        text = yaml.dump(content, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
         self.storage.write("sweep.yaml", text.encode())
 
     def suggestions(self) -> list[Suggestion]:

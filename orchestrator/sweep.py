@@ -156,6 +156,7 @@ def _open(
                 }
                 for fold in prepared.folds
             ],
+            "audit": prepared.audit,
             "fingerprint": prepared.fingerprint,
             "lag": resources.concurrent,
             "versions": {name: importlib.metadata.version(name) for name in VERSIONS},

@@ -9,6 +9,7 @@ import yaml
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from orchestrator.audit import audit_rows
 from orchestrator.metrics import Interval
 from orchestrator.report.figures import figures
 from orchestrator.report.findings import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED, Findings, mapping
@@ -118,6 +119,8 @@ def render(findings: Findings) -> str:
         folds=fold_rows(findings),
         failures=failures(findings),
         facts=_facts(findings, configuration),
+        audit=mapping(sweep, "audit"),
+        audit_rows=audit_rows(mapping(sweep, "audit")),
         provenance=_provenance(findings),
         versions=mapping(sweep, "versions"),
         configuration=yaml.safe_dump(configuration, sort_keys=False, allow_unicode=True),
