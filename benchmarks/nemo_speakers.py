@@ -1,0 +1,61 @@
+"""How much of what a model gets on nEMO is a matter of how many voices it has heard.
+
+A support vector machine on means and deviations of the 45 descriptors, trained on one session (as
+`leave_one_session_out` with a validation part does), on two, on all speakers but one, and on the
+tested speakers themselves. Prints UA of each split.
+
+    python benchmarks/nemo_speakers.py NEMO/manifest.csv
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import LeaveOneGroupOut, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from features.storage import Storage
+from orchestrator.config import load
+from orchestrator.data import prepare
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "nemo.yaml"
+
+
+def main(manifest: str, storage: str = "runs") -> None:
+    """Print a line a protocol."""
+    import ray
+
+    configuration = load(str(EXAMPLE), [f"corpus.root={manifest}"])
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    prepared = prepare(configuration, Storage.open(storage), lambda done, total, error: None)
+    ray.shutdown()
+    data = prepared.dataset
+    turns = [data.frames[a:b] for a, b in zip(data.offsets[:-1], data.offsets[1:], strict=True)]
+    functionals = np.stack([np.r_[turn.mean(axis=0), turn.std(axis=0)] for turn in turns])
+    speakers = np.asarray(data.speakers)
+    folds = prepared.folds
+    protocols = {
+        "one session, two voices": [(f.train, f.test) for f in folds],
+        "two sessions, four voices": [(np.r_[f.train, f.validation], f.test) for f in folds],
+        "all voices but the tested one": LeaveOneGroupOut().split(speakers, groups=speakers),
+        "the tested voices themselves": StratifiedKFold(5, shuffle=True, random_state=0).split(
+            functionals, data.labels
+        ),
+    }
+    for name, splits in protocols.items():
+        found = []
+        for train, test in splits:
+            machine = make_pipeline(StandardScaler(), SVC()).fit(
+                functionals[train], data.labels[train]
+            )
+            found.append(
+                balanced_accuracy_score(data.labels[test], machine.predict(functionals[test]))
+            )
+        print(f"trained on {name}: UA {np.mean(found):.3f} (splits {np.round(found, 3)})")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
