@@ -199,14 +199,17 @@ def report(folder: SweepFolder, as_json: AsJson = False) -> None:
 
 def _run(configuration: Configuration) -> None:
     """Run a configuration to its end and say what came of it."""
+    from features.storage import Storage
     from orchestrator import sweep as sweeps
+    from orchestrator.lease import lease
     from orchestrator.report import build, summary
 
     sweeps.check(configuration)
     narrator = Narrator()
-    with _cluster():
-        ledger = sweeps.run(configuration, narrator)
-    build(ledger)
+    with lease(Storage.open(configuration.storage).child(configuration.name)):
+        with _cluster():
+            ledger = sweeps.run(configuration, narrator)
+        build(ledger)
     found = summary(ledger)
     print(f"report: {ledger.storage.path('report/index.html')}")
     _conclude(found)
@@ -240,6 +243,7 @@ def main() -> None:
     """Exit code 0 done, 1 failed, 2 wrong use."""
     from features.manifest import ManifestError
     from features.store import FeatureError
+    from orchestrator.lease import LeaseError
     from orchestrator.ledger import LedgerError, NoSweepError
 
     try:
@@ -247,7 +251,7 @@ def main() -> None:
     except (ConfigError, ManifestError, NoSweepError, FileExistsError) as error:
         print(f"ser: {error}", file=sys.stderr)
         sys.exit(2)
-    except (FeatureError, LedgerError) as error:
+    except (FeatureError, LeaseError, LedgerError) as error:
         print(f"ser: {error}", file=sys.stderr)
         sys.exit(1)
 

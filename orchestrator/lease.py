@@ -1,0 +1,98 @@
+"""One driver a sweep: whoever runs one holds a lease on its folder, and renews it while it lives.
+
+No clocks are compared. A lease is dead where its process is, if that was on this machine, or where
+its beats do not move for longer than they may take.
+"""
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from features.storage import Storage
+from orchestrator.ledger import LedgerError, seal, unseal
+
+NAME = "lease.json"
+BEAT = 2.0
+"""Seconds between renewals."""
+PATIENCE = 10.0
+"""Seconds without one after which a driver elsewhere is taken for dead."""
+
+
+class LeaseError(RuntimeError):
+    """Another driver works on the sweep."""
+
+
+@contextmanager
+def lease(storage: Storage) -> Iterator[None]:
+    """Hold the sweep's lease. Raises LeaseError, naming the holder, where somebody else does."""
+    mine = {"host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex}
+    _wait_for(storage)
+    _write(storage, mine, 0)
+    ended = threading.Event()
+    beating = threading.Thread(target=_renew, args=(storage, mine, ended), daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        beating.join()
+        holder = _read(storage)
+        if holder is not None and holder["token"] == mine["token"]:
+            storage.delete(NAME)
+
+
+def _wait_for(storage: Storage) -> None:
+    """Return once nobody alive holds the lease."""
+    first = _read(storage)
+    if first is None or _died_here(first):
+        return
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        time.sleep(BEAT / 4)
+        now = _read(storage)
+        if now is None or _died_here(now):
+            return
+        if now != first:
+            raise LeaseError(
+                f"{storage.root} is being worked on by process {now['pid']} on {now['host']}; "
+                f"wait for it, or end it"
+            )
+
+
+def _died_here(holder: dict[str, Any]) -> bool:
+    if holder["host"] != socket.gethostname():
+        return False
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _renew(storage: Storage, mine: dict[str, Any], ended: threading.Event) -> None:
+    beat = 0
+    while not ended.wait(BEAT):
+        beat += 1
+        try:
+            _write(storage, mine, beat)
+        except OSError:
+            continue  # storage that fails for a while: the next beat may pass
+
+
+def _write(storage: Storage, mine: dict[str, Any], beat: int) -> None:
+    storage.write(NAME, seal({**mine, "beat": beat}))
+
+
+def _read(storage: Storage) -> dict[str, Any] | None:
+    """The lease, or None where there is none or it is damaged."""
+    try:
+        return unseal(storage.read(NAME))
+    except (OSError, LedgerError):
+        return None
