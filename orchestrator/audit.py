@@ -349,6 +349,8 @@ def _notes(
         )
     if kept.tests is None and "0" in tested:
         yield f"{tested['0']} labelled utterances are tested in no fold."
+    if repeated := sum(count for times, count in tested.items() if int(times) > 1):
+        yield f"{repeated} utterances are tested in several folds: pooled scores count each time."
     for source, name in (("train", "training"), ("validation", "validation")):
         if count := context["test"][source]:
             yield (

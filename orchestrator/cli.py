@@ -43,7 +43,8 @@ def _cluster() -> Iterator[None]:
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(runtime_env={"env_vars": TRAIN_ENVIRONMENT}, **quiet)
+        with _silent_stderr():
+            ray.init(runtime_env={"env_vars": TRAIN_ENVIRONMENT}, **quiet)
     else:  # its processes inherit our environment
         os.environ.update(TRAIN_ENVIRONMENT)
         # A trial has processes that wait more than they work; Ray would warn of their number.

@@ -266,6 +266,11 @@ def test_context_across_random_parts_is_counted_and_said(talk: Corpus) -> None:
     assert heard > 0
     assert any(note.startswith(f"{heard} context turns of test utt") for note in found.notes)
     assert any("who also trains: the scores are not of unknown voices" in n for n in found.notes)
+    repeated = sum(count for times, count in found.tested.items() if int(times) > 1)
+    assert repeated > 0
+    assert any(
+        note.startswith(f"{repeated} utterances are tested in several") for note in found.notes
+    )
 
 
 def test_other_broken_rules(talk: Corpus) -> None:
