@@ -58,7 +58,9 @@ def extract(
     initialised (with nothing to do, Ray is not touched), or where Ray's workers keep dying.
     """
     name = extraction_hash(config)
-    shards = storage.child(f"{config.name}-{name}")
+    # Two corpora may agree in names, sizes and times, so each root has a folder of its own.
+    corpus = hashlib.sha1(manifest.root.encode()).hexdigest()[:8]
+    shards = storage.child(f"{config.name}-{name}/{corpus}")
     rows = manifest.table.select(["id", "file", "start", "end", "speaker"]).to_pylist()
     root = Storage.open(manifest.root)
     sources = _sources(root, [row["file"] for row in rows])

@@ -57,7 +57,7 @@ def write_state(trial: Storage, epoch: int, run: FoldRun) -> dict[str, str]:
 def read_state(trial: Storage, epoch: int, run: FoldRun) -> None:
     """Put one fold back to where it was at `epoch`. Only tensors and plain values are read."""
     data = trial.read(f"{_folder(epoch)}/{_state_name(run)}")
-    run.load_state(torch.load(io.BytesIO(data), map_location=run.device, weights_only=True))
+    run.load_state(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
 
 
 def commit(trial: Storage, checkpoint: Checkpoint, files: dict[str, str]) -> None:
@@ -72,7 +72,10 @@ def commit(trial: Storage, checkpoint: Checkpoint, files: dict[str, str]) -> Non
         "files": {**files, "history.parquet": sha256(history)},
     }
     trial.write(f"{folder}/manifest.json", seal(manifest))
-    for old in _epochs(trial)[:-KEPT]:
+    # Folders beyond this epoch are what a killed run was writing: they do not count as kept.
+    epochs = _epochs(trial)
+    done = [epoch for epoch in epochs if epoch <= checkpoint.epoch]
+    for old in done[:-KEPT] + epochs[len(done) :]:
         trial.delete(_folder(old))
 
 
@@ -92,7 +95,7 @@ def newest(trial: Storage) -> Checkpoint | None:
             files = manifest["files"].items()
             if any(sha256(folder.read(name)) != digest for name, digest in files):
                 continue
-        except (LedgerError, OSError):
+        except (LedgerError, FileNotFoundError):
             continue
         history = pq.read_table(pa.BufferReader(folder.read("history.parquet"))).to_pylist()
         return Checkpoint(epoch, history, manifest["curve"], manifest["seconds"])

@@ -50,7 +50,7 @@ def _cluster() -> Iterator[None]:
         # A trial has processes that wait more than they work; Ray would warn of their number.
         os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
         with _silent_stderr():
-            ray.init(include_dashboard=False, **quiet)
+            ray.init(address="local", include_dashboard=False, **quiet)
     try:
         yield
     finally:
@@ -214,7 +214,7 @@ def _run(configuration: Configuration) -> None:
     found = summary(ledger)
     print(f"report: {ledger.storage.path('report/index.html')}")
     _conclude(found)
-    if found["best"] is None or any(ledger.trial(s.trial) is None for s in ledger.suggestions()):
+    if found["best"] is None or len(ledger.trials()) < len({s.trial for s in ledger.suggestions()}):
         sys.exit(1)
 
 
@@ -254,6 +254,9 @@ def main() -> None:
         sys.exit(2)
     except (FeatureError, LeaseError, LedgerError) as error:
         print(f"ser: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:  # storage, for the most part
+        print(f"ser: {type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)
 
 

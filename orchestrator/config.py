@@ -124,8 +124,8 @@ class TrainingConfig(Section):
     """How each fold is trained. Defaults are IAAN's where the paper gives them.
 
     epochs : at most so many
-    patience : epochs without a better score after which a fold stops (ours: the paper stops
-        early and does not say when)
+    patience : epochs without a better score after which a fold stops. Ours, as is the check after
+        each epoch: the IAAN paper checks every 100 steps, and does not say when it stops
     learning_rate : of Adam
     weight_decay : coupled L2, on the projection layers only
     label_smoothing : share of the target spread over all classes (the authors' code has 0.1)
@@ -169,9 +169,10 @@ class ClusterConfig(Section):
 
     workers_per_trial : training processes a trial; a multiple of the folds, or fewer than they
     gpus_per_worker : share of a GPU each
-    concurrent_trials : trials at a time. It is part of what the search does: a proposal is made
-        from the results of all trials but the newest `concurrent_trials` - 1, so that the same
-        seed gives the same search whatever finishes first
+    concurrent_trials : trials at a time, at most; left out, what fits, up to a quarter of the
+        trials. It is part of what the search does: a proposal is made from the results of all
+        trials but the newest `concurrent_trials` - 1, so that the same seed gives the same search
+        whatever finishes first. A sweep keeps the number that it began with
     """
 
     workers_per_trial: int | None = Field(None, ge=1)
@@ -301,7 +302,10 @@ def load(path: str, overrides: list[str] | None = None) -> Configuration:
             raise ConfigError(f"--set {override}: write it as key=value, for instance --set a.b=1")
         if not isinstance(raw, dict):
             raise ConfigError(f"{path}: a configuration is a mapping of sections")
-        set_key(raw, key, yaml.safe_load(value))
+        try:
+            set_key(raw, key, yaml.safe_load(value))
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {override}: {value!r} is not a YAML value") from None
     try:
         return parse(raw)
     except ConfigError as error:

@@ -166,15 +166,21 @@ def _write_results(
 ) -> TrialRecord:
     """Score the test parts, write weights, scores and predictions; the record that names them."""
     files = _save(world, runs, lambda run: checkpoints.write_weights(trial, run))
-    finished = [(*run.finish(), run) for run in runs]
-    mine = [
-        (added, predictions, {run.fold.name: run.best_epoch})
-        for added, predictions, run in finished
-        if run.replica.index == 0
-    ]
-    gathered = [part for parts in world.gather(mine) for part in parts]
+    mine, failure = [], None
+    for run in runs:
+        if run.replica.index == 0:
+            try:
+                mine.append((*run.finish(), {run.fold.name: run.best_epoch}))
+            except TrainingError as error:
+                failure = str(error)
+    everyone = world.gather((mine, failure))
+    failure = next((part[1] for part in everyone if part[1]), None)
+    if failure:
+        update = {"status": "failed", "reason": failure, "score": None}
+        return record.model_copy(update=update)
     if world.rank != 0:
         return record
+    gathered = [part for parts, _ in everyone for part in parts]
     order = {name: index for index, name in enumerate(task.folds)}
     best = {name: epoch for part in gathered for name, epoch in part[2].items()}
     rows = history + [row for part in gathered for row in part[0]]

@@ -4,6 +4,7 @@ No clocks are compared. A lease is dead where its process is, if that was on thi
 its beats do not move for longer than they may take.
 """
 
+import _thread
 import os
 import socket
 import threading
@@ -33,6 +34,9 @@ def lease(storage: Storage) -> Iterator[None]:
     mine = {"host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex}
     _wait_for(storage)
     _write(storage, mine, 0)
+    time.sleep(BEAT / 2)  # longer than two drivers that start together are apart
+    if (holder := _read(storage)) is not None and holder["token"] != mine["token"]:
+        raise _refusal(storage, holder)
     ended = threading.Event()
     beating = threading.Thread(target=_renew, args=(storage, mine, ended), daemon=True)
     beating.start()
@@ -58,10 +62,14 @@ def _wait_for(storage: Storage) -> None:
         if now is None or _died_here(now):
             return
         if now != first:
-            raise LeaseError(
-                f"{storage.root} is being worked on by process {now['pid']} on {now['host']}; "
-                f"wait for it, or end it"
-            )
+            raise _refusal(storage, now)
+
+
+def _refusal(storage: Storage, holder: dict[str, Any]) -> LeaseError:
+    return LeaseError(
+        f"{storage.root} is being worked on by process {holder['pid']} on {holder['host']}; wait "
+        f"for it, or end it"
+    )
 
 
 def _died_here(holder: dict[str, Any]) -> bool:
@@ -81,6 +89,11 @@ def _renew(storage: Storage, mine: dict[str, Any], ended: threading.Event) -> No
     while not ended.wait(BEAT):
         beat += 1
         try:
+            holder = _read(storage)
+            if holder is not None and holder["token"] != mine["token"]:
+                # Stalled for so long that another took over: two must not go on.
+                _thread.interrupt_main()
+                return
             _write(storage, mine, beat)
         except OSError:
             continue  # storage that fails for a while: the next beat may pass
@@ -94,5 +107,5 @@ def _read(storage: Storage) -> dict[str, Any] | None:
     """The lease, or None where there is none or it is damaged."""
     try:
         return unseal(storage.read(NAME))
-    except (OSError, LedgerError):
+    except (FileNotFoundError, LedgerError):
         return None

@@ -169,8 +169,8 @@ class Ledger:
                 for name, digest in record.files.items()
                 if weights or not name.endswith(".safetensors")
             )
-        except (LedgerError, ValidationError, OSError):
-            return None
+        except (LedgerError, ValidationError, FileNotFoundError):
+            return None  # other errors are the storage's, which may have it all: they are raised
         return record if whole else None
 
     def trials(self) -> list[TrialRecord]:

@@ -2,10 +2,10 @@
 
 The n-th proposal is made from the results of trials 0 to n - `lag`, told in their order, by a
 sampler seeded with (seed, n); trial n starts when all of those have ended. So does pruning: a
-trial's cutoffs come from those same trials. A search is then a function of its seed and of its
-trials' results, which are the same bits wherever they are computed. That is what makes a resumed
-sweep the sweep that was never interrupted. `lag` = 1 searches in strict sequence; with `lag` = 8,
-eight trials run at a time and each knows all but the newest seven.
+trial's cutoffs come from those same trials. A search is then a function of its seed, its lag and
+its trials' results, which on CPUs are the same bits wherever they are computed. That is what makes
+a resumed sweep the sweep that was never interrupted. `lag` = 1 searches in strict sequence; with
+`lag` = 8, eight trials run at a time and each knows all but the newest seven.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from orchestrator import checkpoints
 from orchestrator.config import Configuration, SearchConfig
 from orchestrator.ledger import Ledger, Suggestion, TrialRecord
 from orchestrator.training import derived_seed
@@ -93,7 +94,9 @@ def cutoffs(
 class Search(Searcher):
     """Proposes trials to Tune, in order; trials that have ended are told, and never run again.
 
-    `resolve` gives the configuration and the trial id for a choice of hyperparameters.
+    lag : proposal n is made from the results of trials 0 to n - lag
+    concurrent : trials that run at a time; fewer than `lag` change nothing but the time
+    resolve : the configuration and the trial id for a choice of hyperparameters
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Search(Searcher):
         configuration: Configuration,
         ledger: Ledger,
         lag: int,
+        concurrent: int,
         resolve: Callable[[dict[str, Any]], tuple[Configuration, str]],
     ) -> None:
         super().__init__(metric="score", mode="max")
@@ -110,6 +114,7 @@ class Search(Searcher):
         self.epochs = configuration.training.epochs
         self.ledger = ledger
         self.lag = lag
+        self.concurrent = concurrent
         self.resolve = resolve
         known = ledger.suggestions()
         points = [suggestion.hyperparameters for suggestion in known]
@@ -128,14 +133,14 @@ class Search(Searcher):
             sampler=SeededSampler(SAMPLERS[self.config.sampler], configuration.training.seed),
         )
         self.proposed: list[Suggestion] = []
-        self.ended: dict[int, TrialRecord | None] = {}  # None: it broke, and may be tried again
+        self.ended: dict[int, TrialRecord | None] = {}  # None: it broke off, and left no record
         self.running: dict[str, int] = {}  # Tune's id -> number
         self.told = 0
 
     @property
     def done(self) -> bool:
-        """Whether every trial has been proposed and has ended."""
-        return len(self.ended) >= self.trials
+        """Whether every trial has been proposed and has ended with a record."""
+        return sum(record is not None for record in self.ended.values()) >= self.trials
 
     def advance(self) -> Suggestion | None:
         """Pass over trials that have ended: the first that can start now, or None."""
@@ -145,14 +150,20 @@ class Search(Searcher):
             record = self.ledger.trial(suggestion.trial)
             if record is None:
                 return suggestion
+            # A kill between the record and this may have left them.
+            checkpoints.delete_all(self.ledger.trial_storage(record.id))
             self.ended[suggestion.number] = record
         return None
 
     def suggest(self, trial_id: str) -> Any:
         """The next configuration to train; None while it must wait; FINISHED at the end."""
+        if len(self.running) >= self.concurrent:
+            return None
         suggestion = self.advance()
         if suggestion is None:
-            return Searcher.FINISHED if len(self.proposed) >= self.trials else None
+            # What cannot go on though nothing runs waits for a trial that broke off.
+            ended = len(self.proposed) >= self.trials or not self.running
+            return Searcher.FINISHED if ended else None
         self.running[trial_id] = suggestion.number
         configuration, _ = self.resolve(suggestion.hyperparameters)
         return {
@@ -183,12 +194,11 @@ class Search(Searcher):
     def _tell(self, last: int) -> bool:
         """Tell Optuna the results up to trial `last`, in order. False where one has not ended."""
         while self.told <= last:
-            if self.told not in self.ended:
+            record = self.ended.get(self.told)
+            if record is None:
                 return False
-            record = self.ended[self.told]
-            failed = record is None or record.score is None
-            result = None if record is None or failed else {"score": record.score}
-            self.optuna.on_trial_complete(str(self.told), result, error=failed)
+            result = None if record.score is None else {"score": record.score}
+            self.optuna.on_trial_complete(str(self.told), result, error=result is None)
             self.told += 1
         return True
 

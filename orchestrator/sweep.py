@@ -9,6 +9,7 @@ import datetime
 import importlib.metadata
 import logging
 import math
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,10 @@ def check(configuration: Configuration) -> Space:
 
     Raises ConfigError with the key, or the row, and what would be right.
     """
+    try:
+        Storage.open(configuration.storage)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"storage: {configuration.storage}: {error}") from None
     folds = corpus_folds(configuration, read_corpus(configuration))
     workers = configuration.cluster.workers_per_trial
     if workers is not None and workers > len(folds) and workers % len(folds):
@@ -99,19 +104,26 @@ def run(configuration: Configuration, narrator: Narrator) -> Ledger:
     )
     configuration = configuration.model_copy(update={"search": settings})
     resources = choose_resources(configuration, len(prepared.folds))
-    lag = _open(ledger, configuration, prepared, resources)
+    content = _open(ledger, configuration, space, prepared, resources, narrator)
 
     def resolve(hyperparameters: dict[str, Any]) -> tuple[Configuration, str]:
         chosen = configuration.with_values(hyperparameters)
         ids, fingerprint = prepared.dataset.ids, prepared.fingerprint
-        return chosen, trial.trial_id(chosen, prepared.folds, ids, fingerprint)
+        identity = trial.trial_id(chosen, prepared.folds, ids, fingerprint, resources.replicas)
+        return chosen, identity
 
-    search = Search(space, configuration, ledger, lag, resolve)
+    search = Search(space, configuration, ledger, content["lag"], resources.concurrent, resolve)
+    asked = content["configuration"]["search"]
+    if asked["trials"] != search.trials:  # more than at the start, or fewer: a grid's points
+        asked["trials"] = search.trials
+        ledger.write_sweep(content)
     search.advance()
     narrator.say(
         f"{configuration.name}: {search.trials} configurations of {configuration.model.name}, "
         f"{len(prepared.folds)} folds each, {len(search.ended)} done before"
     )
+    if settings.sampler == "grid" and search.trials < (points := len(space.grid())):
+        narrator.say(f"search.trials is {search.trials}: of the grid's {points} points, the first")
     for number, record in search.ended.items():
         if record is not None and record.status == "failed":
             narrator.say(f"trial {number} failed before: {record.reason}")
@@ -124,53 +136,74 @@ def run(configuration: Configuration, narrator: Narrator) -> Ledger:
 
 
 def _open(
-    ledger: Ledger, configuration: Configuration, prepared: Prepared, resources: Resources
-) -> int:
-    """Write sweep.yaml, or check that it is of this very sweep. Returns the search's lag."""
+    ledger: Ledger,
+    configuration: Configuration,
+    space: Space,
+    prepared: Prepared,
+    resources: Resources,
+    narrator: Narrator,
+) -> dict[str, Any]:
+    """Write sweep.yaml, or check that it is of this very sweep. Returns its content."""
     resolved = configuration.resolved()
+    searched = space.model_dump(mode="json")
+    versions = {name: importlib.metadata.version(name) for name in VERSIONS}
     if ledger.storage.exists("sweep.yaml"):
         known = ledger.sweep()
         different = [
             *_differences(_identity(known["configuration"]), _identity(resolved)),
             *_differences({"data": known["fingerprint"]}, {"data": prepared.fingerprint}),
+            *_differences({"space": known["space"]}, {"space": searched}),
+            *_differences({"replicas": known["replicas"]}, {"replicas": resources.replicas}),
         ]
         if different:
             raise ConfigError(
                 f"name: {ledger.storage.root} holds another sweep: {'; '.join(different)}. "
                 f"Choose another name, or go back to what it was"
             )
-        return int(known["lag"])
-    ledger.write_sweep(
-        {
-            "name": configuration.name,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "configuration": resolved,
-            "classes": list(prepared.dataset.classes),
-            "corpus": prepared.summary,
-            "folds": [
-                {
-                    "name": fold.name,
-                    "train": len(fold.train),
-                    "validation": len(fold.validation),
-                    "test": len(fold.test),
-                }
-                for fold in prepared.folds
-            ],
-            "audit": prepared.audit,
-            "fingerprint": prepared.fingerprint,
-            "lag": resources.concurrent,
-            "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
-            "commit": _commit(),
-            "notes": [note for note in (configuration.corpus.note, *prepared.notes) if note],
-        }
-    )
-    return resources.concurrent
+        for line in _differences(known["versions"], versions):
+            narrator.say(f"{line}: trials of both may differ in their last bits")
+        if configuration.cluster.concurrent_trials not in (None, known["lag"]):
+            narrator.say(
+                f"proposals go on as they began, from all but the newest {known['lag'] - 1} trials"
+            )
+        return known
+    assert configuration.search is not None
+    # Left to itself, a large cluster would start all trials at once and learn from none.
+    quarter = max(2, configuration.search.trials // 4)
+    lag = configuration.cluster.concurrent_trials or min(resources.concurrent, quarter)
+    content = {
+        "name": configuration.name,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "configuration": resolved,
+        "classes": list(prepared.dataset.classes),
+        "corpus": prepared.summary,
+        "folds": [
+            {
+                "name": fold.name,
+                "train": len(fold.train),
+                "validation": len(fold.validation),
+                "test": len(fold.test),
+            }
+            for fold in prepared.folds
+        ],
+        "audit": prepared.audit,
+        "fingerprint": prepared.fingerprint,
+        "lag": lag,
+        "replicas": resources.replicas,
+        "space": searched,
+        "versions": versions,
+        "commit": _commit(),
+        "notes": [note for note in (configuration.corpus.note, *prepared.notes) if note],
+    }
+    ledger.write_sweep(content)
+    return content
 
 
 def _identity(resolved: dict[str, Any]) -> dict[str, Any]:
     """What may not change under a sweep's name: neither where it runs nor how long it searches."""
     kept = {key: value for key, value in resolved.items() if key not in ("cluster", "storage")}
-    kept["search"] = {k: v for k, v in kept["search"].items() if k != "trials"}
+    kept["search"] = {k: v for k, v in kept["search"].items() if k not in ("trials", "space")}
+    kept["features"] = {k: v for k, v in kept["features"].items() if k != "max_errors"}
     kept["corpus"] = {k: v for k, v in kept["corpus"].items() if k not in ("root", "note")}
     kept["training"] = {k: v for k, v in kept["training"].items() if k != "checkpoint_every"}
     return kept
@@ -208,7 +241,9 @@ def choose_resources(configuration: Configuration, folds: int) -> Resources:
     cpus, gpus = int(available.get("CPU", 1)), available.get("GPU", 0.0)
     cluster = configuration.cluster
     assert configuration.search is not None
-    workers = cluster.workers_per_trial or (min(folds, cpus) if gpus else 1)
+    # As many workers as let every GPU have a trial; a hundredth of one is the least share.
+    shared = min(folds, 100, max(1, int(cpus // gpus))) if gpus else 1
+    workers = cluster.workers_per_trial or shared
     share = cluster.gpus_per_worker
     if share is None:
         share = math.floor(100 / workers) / 100 if gpus else 0.0
@@ -218,8 +253,7 @@ def choose_resources(configuration: Configuration, folds: int) -> Resources:
             f"has {cpus} and {gpus:g}; lower cluster.workers_per_trial or cluster.gpus_per_worker"
         )
     fits = min(cpus // workers, int(gpus / (workers * share)) if share else cpus)
-    concurrent = cluster.concurrent_trials or min(fits, configuration.search.trials)
-    return Resources(workers, share, concurrent)
+    return Resources(workers, max(1, workers // folds), share, max(1, fits))
 
 
 def _tune(
@@ -234,6 +268,8 @@ def _tune(
     import ray
     from ray import tune
 
+    # A first Ctrl-C would end the sweep as if it were done.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     # Tune logs the traceback of every trial that fails; we say why it did.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     data = ray.put((prepared.dataset, prepared.folds))
@@ -251,6 +287,12 @@ def _tune(
             seed=seed,
         )
         chosen = parse(config["configuration"])
+        try:
+            _check_model(chosen)
+        except ConfigError as error:
+            failed = record.model_copy(update={"status": "failed", "reason": str(error)})
+            ledger.write_trial(failed)
+            raise
         trial.run_trial(
             Assignment(chosen, record, config["cutoffs"], ledger.storage, resources, [data])
         )

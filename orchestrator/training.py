@@ -1,7 +1,9 @@
 """One fold in training. It knows no Ray, and nothing of the other folds.
 
 The randomness of an epoch is seeded by (seed, fold, epoch) alone, so the numbers are the same bits
-on a CPU for any number of workers, any order of folds and any interruption.
+on a CPU for any number of workers up to the folds, any order of folds and any interruption.
+Replicas of a fold sum in another order and draw dropout of their own: their number is part of
+what a trial is.
 """
 
 import hashlib
@@ -86,6 +88,9 @@ class FoldRun:
         training = self.config.training
         with seeded(self.device, training.seed, self.fold.name, "weights"):
             self.model = build_model(self.config, self.dataset.dims).to(self.device)
+        for parameter in self.model.parameters():
+            # A replica without a share of a small batch has gradients of zero, and not none.
+            parameter.grad = torch.zeros_like(parameter)
         decayed = {id(parameter) for parameter in self.model.decayed_parameters()}  # type: ignore[operator]
         parameters = list(self.model.parameters())
         self.optimizer = torch.optim.Adam(
@@ -130,13 +135,30 @@ class FoldRun:
                 rows.append(batch)
                 logits.append(self._step(batch))
         found = [self._row("train", np.concatenate(rows), torch.cat(logits), self.epoch)]
-        row = self.evaluate("validation" if len(self.fold.validation) else "test")
+        row = self._selection_row()
         found.append(row)
         if row[training.metric] > self.best_score:
             self.best_score = row[training.metric]
             self.best_epoch = self.epoch
             self.best_weights = self._weights()
         return found
+
+    def _selection_row(self) -> Row:
+        """The score on the selection part; replicas take the first one's, so that all agree."""
+        part = "validation" if len(self.fold.validation) else "test"
+        if self.replica.size == 1:
+            return self.evaluate(part)
+        box: list[Any] = [None]
+        if self.replica.index == 0:
+            try:
+                box = [self.evaluate(part)]
+            except TrainingError as error:
+                box = [error]
+        dist.broadcast_object_list(box, group=self.replica.group, group_src=0)
+        if isinstance(box[0], TrainingError):
+            raise box[0]
+        row: Row = box[0]
+        return row
 
     def _step(self, rows: NDArray[np.int64]) -> Tensor:
         """One step of the optimiser. Returns the logits of the whole batch, on the CPU."""

@@ -35,6 +35,7 @@ class Resources:
     """What the trials of a sweep take: chosen once, from the cluster and the configuration."""
 
     workers: int
+    replicas: int
     gpus_per_worker: float
     concurrent: int
 
@@ -52,7 +53,11 @@ class Assignment:
 
 
 def trial_id(
-    configuration: Configuration, folds: list[Fold], ids: list[str], fingerprint: str
+    configuration: Configuration,
+    folds: list[Fold],
+    ids: list[str],
+    fingerprint: str,
+    replicas: int = 1,
 ) -> str:
     """First 10 hex digits of the SHA-1 of all that decides a trial's results, the seed included.
 
@@ -61,7 +66,7 @@ def trial_id(
     resolved = configuration.resolved()
     content = {
         "corpus": {key: resolved["corpus"][key] for key in ("merge", "classes")},
-        "features": resolved["features"],
+        "features": {k: v for k, v in resolved["features"].items() if k != "max_errors"},
         "model": resolved["model"],
         "folds": resolved["folds"],
         "training": {k: v for k, v in resolved["training"].items() if k != "checkpoint_every"},
@@ -69,6 +74,7 @@ def trial_id(
             [fold.name, *([ids[row] for row in part] for part in _parts(fold))] for fold in folds
         ],
         "data": fingerprint,
+        "replicas": replicas,
     }
     return hashlib.sha1(canonical_json(content)).hexdigest()[:10]
 
@@ -82,6 +88,7 @@ def run_trial(assignment: Assignment) -> None:
 
     Raises RuntimeError where the trial fails, with the reason that its record holds.
     """
+    import ray.exceptions
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
@@ -105,10 +112,22 @@ def run_trial(assignment: Assignment) -> None:
             storage_path=scratch.root,
             storage_filesystem=scratch.filesystem,
             callbacks=[TuneReportCallback()],  # type: ignore[list-item]
+            # A worker that is lost starts again from the trial's newest checkpoint.
+            failure_config=ray.train.FailureConfig(max_failures=3),
         ),
     )
-    trainer.fit()
-    record = Ledger(assignment.storage).trial(assignment.record.id)
+    ledger = Ledger(assignment.storage)
+    try:
+        trainer.fit()
+    except ray.train.WorkerGroupError as error:
+        cause = next(iter(error.worker_failures.values()))
+        cause = getattr(cause, "_base_exc", cause)
+        if isinstance(cause, OSError | ray.exceptions.RayError):
+            raise  # the machine's or the storage's fault: another run may have it
+        reason = f"{type(cause).__name__}: {cause}"
+        failed = assignment.record.model_copy(update={"status": "failed", "reason": reason})
+        ledger.write_trial(failed)
+    record = ledger.trial(assignment.record.id)
     if record is None:
         raise RuntimeError(f"trial {assignment.record.id} ended and left no whole record")
     if record.status == "failed":

@@ -66,8 +66,19 @@ class Parameter(BaseModel):
         return isinstance(value, int | float) and self.low <= value <= self.high
 
     def bounds(self) -> list[Any]:
-        """Values that show whether the parameter fits its key: every choice, or both ends."""
-        return list(self.choices) or [self.low, self.high]
+        """Values that show whether the parameter fits its key: every choice, or ends and between.
+
+        The one between is what an integer or even-numbered key refuses of a range made for others.
+        """
+        if self.choices:
+            return list(self.choices)
+        assert self.low is not None
+        assert self.high is not None
+        step = self.step
+        if step is None:
+            whole = isinstance(self.low, int) and isinstance(self.high, int)
+            step = 1 if whole else (self.high - self.low) * 0.371
+        return [self.low, min(self.low + step, self.high), self.high]
 
     def values(self, name: str) -> list[Any]:
         """Every value, for a grid. Raises SpaceError for a range that cannot be counted."""

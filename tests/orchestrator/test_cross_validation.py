@@ -159,6 +159,22 @@ def test_few_checkpoints_are_kept_and_none_after_the_end(
     assert not list(trial.glob("checkpoint-*"))
 
 
+def test_a_commit_never_deletes_the_checkpoint_it_made(
+    tmp_path: Path, dataset: Dataset, folds: list[Fold], configuration: Configuration
+) -> None:
+    """Kills leave folders of later epochs without a manifest; they must not count as kept."""
+    storage = Storage.open(str(tmp_path))
+    fold_run = FoldRun(folds[0], dataset, configuration)
+    for epoch in (12, 13):
+        checkpoints.write_state(storage, epoch, fold_run)
+    for epoch in (10, 11):
+        files = checkpoints.write_state(storage, epoch, fold_run)
+        rows = fold_run.train_epoch()
+        checkpoints.commit(storage, checkpoints.Checkpoint(epoch, rows, [0.1], 1.0), files)
+    assert checkpoints.newest(storage).epoch == 11
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-00010", "checkpoint-00011"]
+
+
 def test_a_trial_below_a_cutoff_is_pruned_with_its_scores(
     tmp_path: Path, dataset: Dataset, folds: list[Fold], configuration: Configuration
 ) -> None:

@@ -60,6 +60,17 @@ def test_a_damaged_file_makes_the_trial_one_that_has_not_ended(
     assert (ledger.trial(record.id, weights=False) is None) == reads
 
 
+def test_storage_that_fails_is_not_a_trial_that_has_not_ended(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    record = commit(ledger)
+    path = tmp_path / "trials" / record.id / "folds.parquet"
+    path.unlink()
+    path.mkdir()  # reading it is an error, but not that it is missing
+    with pytest.raises(OSError, match="folds"):
+        ledger.trial(record.id)
+
+
 def test_every_byte_of_a_sealed_record_counts() -> None:
     data = seal({"score": 0.5, "name": "x"})
     assert unseal(data) == {"score": 0.5, "name": "x"}

@@ -45,7 +45,7 @@ def make(folder: Path, configuration: Configuration, lag: int, space: Space = SP
         return configuration.with_values(chosen), sha256(canonical_json(chosen))[:10]
 
     ledger = Ledger(Storage.open(str(folder)))
-    return Search(space, configuration, ledger, lag, resolve)
+    return Search(space, configuration, ledger, lag, lag, resolve)
 
 
 def train(ledger: Ledger, task: dict[str, object]) -> None:
@@ -72,16 +72,15 @@ def train(ledger: Ledger, task: dict[str, object]) -> None:
     )
 
 
-def drive(
-    search: Search, seed: int = 0, stop_after: int | None = None, most: int | None = None
-) -> list[dict[str, object]]:
+def drive(search: Search, seed: int = 0, stop_after: int | None = None) -> list[dict[str, object]]:
     """Do as Tune does, trials ending in random order; `stop_after` so many, as a kill would."""
     generator = np.random.default_rng(seed)
     running: dict[str, dict[str, object]] = {}
     started: list[dict[str, object]] = []
     while True:
         identity = f"tune-{len(started)}-{generator.integers(10**9)}"
-        suggestion = search.suggest(identity) if most is None or len(running) < most else None
+        suggestion = search.suggest(identity)
+        assert len(running) <= search.concurrent
         if suggestion == Searcher.FINISHED and not running:
             return started
         if isinstance(suggestion, dict):
@@ -109,7 +108,9 @@ def test_the_order_of_ends_changes_nothing(tmp_path: Path, sampler: str, lag: in
     configuration = configure(sampler=sampler)
     for seed in range(4):
         drive(make(tmp_path / str(seed), configuration, lag), seed)
-    drive(make(tmp_path / "narrow", configuration, lag), 9, most=2)  # a smaller cluster
+    narrow = make(tmp_path / "narrow", configuration, lag)
+    narrow.concurrent = 2  # a smaller cluster
+    assert len(drive(narrow, 9)) == 14
     expected = outcome(tmp_path / "0")
     assert len(expected["proposals"]) == 14
     assert any(status == "pruned" for _, status, _ in expected["records"].values())
@@ -220,16 +221,41 @@ def test_one_configuration_proposed_twice_is_trained_once(tmp_path: Path) -> Non
     assert len(search.ledger.suggestions()) == 8
 
 
-def test_a_trial_that_broke_is_told_as_a_failure_and_tried_again_next_time(tmp_path: Path) -> None:
-    configuration = configure(trials=3)
-    search = make(tmp_path, configuration, 1)
-    task = search.suggest("a")
-    search.on_trial_complete("a", error=True)  # no record: its machine died
+def test_a_trial_that_breaks_off_bends_nothing(tmp_path: Path) -> None:
+    """Its machine died and it left no record: nothing is proposed without its result."""
+    configuration = configure(trials=6)
+    drive(make(tmp_path / "straight", configuration, 2))
+    search = make(tmp_path / "broken", configuration, 2)
+    tasks = [search.suggest("a"), search.suggest("b")]
+    train(search.ledger, tasks[1])
+    search.on_trial_complete("b")
+    search.on_trial_complete("a", error=True)
     assert search.ended[0] is None
-    assert search.suggest("b")["number"] == 1  # the search goes on
+    assert search.suggest("c") == Searcher.FINISHED
+    assert not search.done
+    again = make(tmp_path / "broken", configuration, 2)
+    assert again.suggest("d") == tasks[0]
+    drive(make(tmp_path / "broken", configuration, 2))
+    assert outcome(tmp_path / "broken") == outcome(tmp_path / "straight")
+
+
+def test_a_trial_that_fails_is_told_as_a_failure_and_the_search_goes_on(tmp_path: Path) -> None:
+    search = make(tmp_path, configure(trials=3), 1)
+    task = search.suggest("a")
+    search.ledger.write_trial(
+        TrialRecord(
+            id=task["trial"],
+            number=0,
+            model="iaan",
+            status="failed",
+            reason="the loss is not finite",
+            hyperparameters=task["hyperparameters"],
+            seed=0,
+        )
+    )
+    search.on_trial_complete("a", error=True)
+    assert search.suggest("b")["number"] == 1
     assert [t.state for t in search.optuna._ot_study.trials][:1] == [optuna.trial.TrialState.FAIL]
-    again = make(tmp_path, configuration, 1)
-    assert again.suggest("c") == task
 
 
 def test_rungs_and_cutoffs_are_ray_tunes_asha_when_trials_come_one_by_one() -> None:

@@ -118,6 +118,8 @@ def test_a_sweep_that_is_killed_ends_as_one_that_was_not(tmp_path: Path, spoken:
 def test_wrong_use_is_one_line_and_exit_code_2(tmp_path: Path, spoken: Path) -> None:
     unsearchable = tmp_path / "space.yaml"
     unsearchable.write_text("parameters: {corpus.note: {choices: [a, b]}}")
+    odd = tmp_path / "odd.yaml"
+    odd.write_text("parameters: {model.hidden_size: {low: 16, high: 64}}")
     cases: list[tuple[dict[str, object], str]] = [
         ({"model": {"droput": 0.1}}, "model.droput: unknown key; did you mean dropout?"),
         ({"training": {"epochs": "x"}}, "training.epochs: "),
@@ -129,6 +131,8 @@ def test_wrong_use_is_one_line_and_exit_code_2(tmp_path: Path, spoken: Path) -> 
         ({"search": {"space": "iaann"}}, "search.space: no space iaann; known: iaan"),
         ({"search": {"sampler": "grid"}}, "search.space: training.learning_rate: a grid needs"),
         ({"search": {"space": str(unsearchable)}}, "corpus.note cannot be searched"),
+        ({"search": {"space": str(odd)}}, "hidden_size is 17: it must be even"),
+        ({"storage": "s4://bucket"}, "storage: s4://bucket: "),
         ({"cluster": {"workers_per_trial": 4}}, "cluster.workers_per_trial: 4 workers cannot"),
     ]
     for sections, message in cases:

@@ -140,5 +140,7 @@ def test_an_id_is_of_what_decides_the_results(
     ]
     found = {identity(values) for values in decisive}
     assert len(found | {reference, identity({}, "other data")}) == len(decisive) + 2
+    assert trial_id(configuration, folds, dataset.ids, "data", replicas=2) != reference
+    assert identity({"features.max_errors": 3}) == reference
     fewer = [Fold(f.name, f.train[1:], f.validation, f.test) for f in folds]
     assert trial_id(configuration, fewer, dataset.ids, "data") != reference
