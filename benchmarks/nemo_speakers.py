@@ -29,7 +29,7 @@ def main(manifest: str, storage: str = "runs") -> None:
     import ray
 
     configuration = load(str(EXAMPLE), [f"corpus.root={manifest}"])
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     prepared = prepare(configuration, Storage.open(storage), lambda done, total, error: None)
     ray.shutdown()
     data = prepared.dataset

@@ -42,6 +42,11 @@ def extraction_hash(config: FeatureConfig) -> str:
     return hashlib.sha1("\0".join(parts).encode()).hexdigest()[:16]
 
 
+def shards_folder(config: FeatureConfig, root: str) -> str:
+    """Where a corpus's shards lie. Two may agree in names, sizes and times: each has its own."""
+    return f"{config.name}-{extraction_hash(config)}/{hashlib.sha1(root.encode()).hexdigest()[:8]}"
+
+
 def extract(
     manifest: Manifest,
     config: FeatureConfig,
@@ -58,9 +63,7 @@ def extract(
     initialised (with nothing to do, Ray is not touched), or where Ray's workers keep dying.
     """
     name = extraction_hash(config)
-    # Two corpora may agree in names, sizes and times, so each root has a folder of its own.
-    corpus = hashlib.sha1(manifest.root.encode()).hexdigest()[:8]
-    shards = storage.child(f"{config.name}-{name}/{corpus}")
+    shards = storage.child(shards_folder(config, manifest.root))
     rows = manifest.table.select(["id", "file", "start", "end", "speaker"]).to_pylist()
     root = Storage.open(manifest.root)
     sources = _sources(root, [row["file"] for row in rows])

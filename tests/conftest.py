@@ -13,7 +13,13 @@ def ray_cluster() -> Iterator[None]:
     from orchestrator.trial import TRAIN_ENVIRONMENT
 
     os.environ.update(TRAIN_ENVIRONMENT | {"RAY_BACKEND_LOG_LEVEL": "fatal"})
-    ray.init(num_cpus=6, include_dashboard=False, logging_level="error", log_to_driver=False)
+    ray.init(
+        address="local",
+        num_cpus=6,
+        include_dashboard=False,
+        logging_level="error",
+        log_to_driver=False,
+    )
     yield
     ray.shutdown()
 

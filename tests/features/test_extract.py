@@ -14,7 +14,7 @@ import soundfile
 
 from features import audio, emobase
 from features.config import FeatureConfig
-from features.extract import extract, extraction_hash
+from features.extract import extract, extraction_hash, shards_folder
 from features.manifest import Manifest, normalise, read_manifest, write_manifest
 from features.storage import Storage
 from features.store import FeatureError, FeatureStore, check_errors
@@ -73,6 +73,8 @@ def extracted(
 def copy(extracted: tuple[Path, pa.Table, list], tmp_path: Path) -> Manifest:
     """The manifest of a copy that a test may break, beside its store; times are kept."""
     shutil.copytree(extracted[0], tmp_path, dirs_exist_ok=True)
+    old, new = (shards_folder(CONFIG, str(f / "audio")) for f in (extracted[0], tmp_path))
+    (tmp_path / "store" / old).rename(tmp_path / "store" / new)
     return Manifest(extracted[1], str(tmp_path / "audio"))
 
 
@@ -165,8 +167,24 @@ class TestExtraction:
         here, _ = run(copy, tmp_path / "store")
         moved = Path(copy.root).rename(tmp_path / "elsewhere")
         there, calls = run(Manifest(copy.table, str(moved)), tmp_path / "store")
-        assert calls == []
+        assert len(calls) == 12
         assert here.load(copy, CONFIG).fingerprint == there.load(copy, CONFIG).fingerprint
+
+    def test_corpora_that_agree_in_names_sizes_and_times_are_kept_apart(
+        self, copy: Manifest, tmp_path: Path
+    ) -> None:
+        louder = tmp_path / "louder"
+        shutil.copytree(copy.root, louder)
+        for path in louder.iterdir():
+            before = path.stat()
+            samples, rate = soundfile.read(path)
+            soundfile.write(path, samples * 2, rate)
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+            assert path.stat().st_size == before.st_size
+        first, _ = run(copy, tmp_path / "store")
+        second, calls = run(Manifest(copy.table, str(louder)), tmp_path / "store")
+        assert len(calls) == 12
+        assert not np.array_equal(raw(first, copy), raw(second, copy))
 
     def test_every_bad_file_has_its_reason(
         self, root: Path, tmp_path: Path, bad_files: dict[str, tuple[bytes | None, str]]
@@ -222,7 +240,7 @@ class TestExtraction:
         lengths = np.diff(store.load(manifest, FeatureConfig(pool=1)).offsets)
         assert lengths.tolist() == [99, 99, 149, 2500]
         assert np.diff(store.load(manifest, CONFIG).offsets).tolist() == [20, 20, 30, 500]
-        assert {path.parent.parent.parent for path in shards(tmp_path)} == {tmp_path / "store"}
+        assert {path.parent.parent.parent.parent for path in shards(tmp_path)} == {tmp_path / "store"}
 
     def test_real_speech(self, nemo: Path, tmp_path: Path) -> None:
         manifest = read_manifest(str(nemo / "manifest.csv"))

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from features.storage import Storage
+from orchestrator.cli import main
 from orchestrator.ledger import Ledger
 
 SER = [sys.executable, "-m", "orchestrator.cli"]
@@ -115,7 +116,12 @@ def test_a_sweep_that_is_killed_ends_as_one_that_was_not(tmp_path: Path, spoken:
     assert "model.dropout was 0.1 and is now 0.5" in changed.stderr
 
 
-def test_wrong_use_is_one_line_and_exit_code_2(tmp_path: Path, spoken: Path) -> None:
+def test_wrong_use_is_one_line_and_exit_code_2(
+    tmp_path: Path,
+    spoken: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     unsearchable = tmp_path / "space.yaml"
     unsearchable.write_text("parameters: {corpus.note: {choices: [a, b]}}")
     odd = tmp_path / "odd.yaml"
@@ -136,11 +142,15 @@ def test_wrong_use_is_one_line_and_exit_code_2(tmp_path: Path, spoken: Path) -> 
         ({"cluster": {"workers_per_trial": 4}}, "cluster.workers_per_trial: 4 workers cannot"),
     ]
     for sections, message in cases:
-        done = ser("sweep", configure(tmp_path, spoken, **sections))
-        assert done.returncode == 2, (sections, done.stderr)
-        (line,) = done.stderr.strip().splitlines()
+        config = configure(tmp_path, spoken, **sections)
+        monkeypatch.setattr(sys, "argv", ["ser", "sweep", str(config)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2, sections
+        out, err = capsys.readouterr()
+        (line,) = err.strip().splitlines()
         assert message in line
-        assert done.stdout == ""
+        assert out == ""
     assert not (tmp_path / "runs").exists()
 
 
