@@ -99,8 +99,6 @@ def extract(config: ConfigFile, overrides: Overrides = []) -> None:  # noqa: B00
     storage = Storage.open(configuration.storage).child("features")
 
     def tell(done: int, total: int, error: str | None) -> None:
-        if error:
-            narrator.say(f"no features: {error}")
         narrator.bar("features", done, total)
 
     with _cluster(), narrator.bars():
@@ -108,6 +106,8 @@ def extract(config: ConfigFile, overrides: Overrides = []) -> None:  # noqa: B00
     errors = store.errors()
     print(f"{len(manifest.table) - len(errors)} utterances have features in {store.storage.root}")
     check_errors(store, configuration.features)
+    for name, file, reason in errors:
+        narrator.say(f"no features: {name} ({file}): {reason}")
 
 
 @app.command()

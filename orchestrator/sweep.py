@@ -92,13 +92,12 @@ def run(configuration: Configuration, narrator: Narrator) -> Ledger:
     storage = Storage.open(configuration.storage)
     ledger = Ledger(storage.child(configuration.name))
 
-    def extracting(done: int, total: int, error: str | None) -> None:
-        if error:
-            narrator.say(f"no features: {error}")
-        narrator.bar("features", done, total)
-
     with narrator.bars():
-        prepared = prepare(configuration, storage, extracting)
+        prepared = prepare(
+            configuration, storage, lambda done, total, _: narrator.bar("features", done, total)
+        )
+    for note in prepared.notes:
+        narrator.say(note)
     settings = configuration.search or SearchConfig(
         space="", trials=1, sampler="random", scheduler="none"
     )

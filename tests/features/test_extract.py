@@ -240,7 +240,9 @@ class TestExtraction:
         lengths = np.diff(store.load(manifest, FeatureConfig(pool=1)).offsets)
         assert lengths.tolist() == [99, 99, 149, 2500]
         assert np.diff(store.load(manifest, CONFIG).offsets).tolist() == [20, 20, 30, 500]
-        assert {path.parent.parent.parent.parent for path in shards(tmp_path)} == {tmp_path / "store"}
+        assert {path.parent.parent.parent.parent for path in shards(tmp_path)} == {
+            tmp_path / "store"
+        }
 
     def test_real_speech(self, nemo: Path, tmp_path: Path) -> None:
         manifest = read_manifest(str(nemo / "manifest.csv"))

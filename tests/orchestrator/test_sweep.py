@@ -185,6 +185,7 @@ def test_features_that_cannot_be_made_stop_training_and_are_listed(
     assert "features.max_errors is 0" in refused.stderr
     accepted = ser("extract", config, "--set", "features.max_errors=1")
     assert accepted.returncode == 0, accepted.stderr
+    assert accepted.stderr.count("gone.wav") == 1  # one list, at the end
 
 
 def test_corpus_prints_json_and_nothing_else(tmp_path: Path, spoken: Path) -> None:
