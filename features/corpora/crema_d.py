@@ -10,7 +10,7 @@ import csv
 import re
 from typing import Any
 
-from features.corpora.tree import Tree, base, by_name, expect
+from features.corpora.tree import Tree, base, by_name, expect, expect_count
 from features.manifest import Manifest
 
 _NAME = re.compile(
@@ -34,10 +34,7 @@ def read_crema_d(root: str) -> Manifest:
     for row in rows:
         row["gender"] = gender.get(row["speaker"])
     expect(tree, "speaker", _ACTORS, (row["speaker"] for row in rows))
-    if len(rows) < _WHOLE:
-        tree.problems.add(
-            ".", f"{len(rows)} of {_WHOLE} utterances", "unpack the rest of the archive", "folder"
-        )
+    expect_count(tree, len(rows), _WHOLE)
     return tree.manifest(rows)
 
 

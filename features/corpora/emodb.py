@@ -8,7 +8,7 @@ is speaker (03, 08 to 16), text (a01), emotion (F) and version (a).
 import re
 from typing import Any
 
-from features.corpora.tree import by_name, expect
+from features.corpora.tree import by_name, expect, expect_count
 from features.manifest import Manifest
 
 EMOTIONS = {
@@ -37,10 +37,7 @@ def read_emodb(root: str) -> Manifest:
     tree, rows = by_name(root, "EmoDB", _parse, "03a01Fa.wav")
     speakers = [row["speaker"] for row in rows]
     expect(tree, "speaker", sorted(_MEN + _WOMEN), speakers)
-    if len(rows) < _WHOLE:
-        tree.problems.add(
-            ".", f"{len(rows)} of {_WHOLE} utterances", "unpack the rest of the archive", "folder"
-        )
+    expect_count(tree, len(rows), _WHOLE)
     return tree.manifest(rows)
 
 

@@ -9,7 +9,7 @@ statement, repetition, actor (odd ones are men).
 import re
 from typing import Any
 
-from features.corpora.tree import by_name, expect
+from features.corpora.tree import by_name, expect, expect_count
 from features.manifest import Manifest
 
 EMOTIONS = {
@@ -46,10 +46,7 @@ def read_ravdess(root: str) -> Manifest:
     sung = set(songs)
     rows = [row for row in rows if row["file"] not in sung]
     expect(tree, "speaker", _ACTORS, (row["speaker"] for row in rows))
-    if len(rows) < _WHOLE:
-        tree.problems.add(
-            ".", f"{len(rows)} of {_WHOLE} utterances", "unpack the rest of the archive", "folder"
-        )
+    expect_count(tree, len(rows), _WHOLE)
     return tree.manifest(rows)
 
 

@@ -242,6 +242,14 @@ def expect(tree: Tree, what: str, expected: Iterable[str], found: Iterable[str])
             )
 
 
+def expect_count(tree: Tree, found: int, whole: int) -> None:
+    """Note where a corpus has fewer utterances than all of it."""
+    if found < whole:
+        tree.problems.add(
+            ".", f"{found} of {whole} utterances", "unpack the rest of the archive", "folder"
+        )
+
+
 def shown(names: list[str], limit: int = 5) -> str:
     """The first few of many names."""
     more = f", and {len(names) - limit} more" if len(names) > limit else ""
