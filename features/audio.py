@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from features.emobase import MIN_SAMPLES, SAMPLE_RATE
+from features.samples import MIN_SAMPLES, SAMPLE_RATE
 from features.storage import Storage
 
 _SLACK = 0.020

@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-SAMPLE_RATE = 16_000
-MIN_SAMPLES = 480
-"""Half a pitch frame: with fewer samples openSMILE finds no frame at all."""
+from features.samples import MIN_SAMPLES, clip, prepare
+from features.samples import SAMPLE_RATE as SAMPLE_RATE
 
 CONFIG_FILE = Path(__file__).with_name("emobase_lld45.conf")
 
@@ -67,28 +66,9 @@ def extract(samples: npt.NDArray[np.floating], sample_rate: int) -> npt.NDArray[
     shorter than 480 samples (30 ms) at 16 kHz. Not to be called from several threads: openSMILE
     calls back into Python at each frame; use processes.
     """
-    samples = np.asarray(samples)
-    if samples.ndim != 1:
-        raise ValueError(f"samples must be mono, of shape (n,); these have shape {samples.shape}")
-    if not np.issubdtype(samples.dtype, np.floating):
-        raise ValueError(f"samples must be float in -1..1; these are {samples.dtype}")
-    if sample_rate <= 0:
-        raise ValueError(f"the sample rate must be positive; it is {sample_rate}")
-    if not np.isfinite(samples).all():
-        raise ValueError("samples must be finite; some are NaN or infinite")
-    samples = samples.astype(np.float32)
-    if sample_rate != SAMPLE_RATE and len(samples):
-        import soxr
-
-        samples = soxr.resample(samples, sample_rate, SAMPLE_RATE)
-    if len(samples) < MIN_SAMPLES:
-        raise ValueError(
-            f"too short: {len(samples)} samples at 16 kHz, the least is {MIN_SAMPLES} (30 ms)"
-        )
-    # The wrapper casts samples * 32768 to int16, where +1.0 would wrap round to -1.0.
-    samples = np.clip(samples, -1.0, 32767 / 32768)
+    signal = clip(prepare(samples, sample_rate))
     smile, order = _smile()
-    values = smile(samples, SAMPLE_RATE)[0].T[:, order]  # (frames, 45)
-    if len(values) != frame_count(len(samples)) or not np.isfinite(values).all():
+    values = smile(signal, SAMPLE_RATE)[0].T[:, order]  # (frames, 45)
+    if len(values) != frame_count(len(signal)) or not np.isfinite(values).all():
         raise ValueError(f"openSMILE gave {len(values)} frames or a value that is not finite")
     return np.ascontiguousarray(values, dtype=np.float32)

@@ -9,7 +9,6 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,11 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from features import audio, emobase
+from features import audio
 from features.config import FeatureConfig
 from features.manifest import Manifest
+from features.samples import SAMPLE_RATE
+from features.sets import FEATURES
 from features.storage import Storage, safe_name
 from features.store import SHARD_SCHEMA, FeatureStore, Key, read_index, write_speakers
 
@@ -32,13 +33,8 @@ Progress = Callable[[int, int, str | None], None]
 
 
 def extraction_hash(config: FeatureConfig) -> str:
-    """Hex name of what decides extracted values: descriptors, library versions, our code."""
-    parts = [
-        config.name,
-        emobase.CONFIG_FILE.read_text(encoding="utf-8"),
-        *(f"{name} {version(name)}" for name in ("opensmile", "soundfile", "soxr")),
-        str(EXTRACTION_VERSION),
-    ]
+    """Hex name of what decides extracted values: feature set, library versions, our code."""
+    parts = [config.name, *FEATURES[config.name].identity(), str(EXTRACTION_VERSION)]
     return hashlib.sha1("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -77,14 +73,14 @@ def extract(
         progress(done, total, f"{utterance}: missing")
     if todo:
         failed: dict[str, str] = {}
-        results = _compute(_batches(todo), root, shards, workers)
+        results = _compute(config.name, _batches(todo), root, shards, workers)
         for done, (utterance, error, stored) in enumerate(results, start=len(absent) + 1):
             if error and not stored:
                 failed[utterance] = error
             progress(done, total, f"{utterance}: {error}" if error else None)
         absent |= failed
         index = read_index(shards)
-    store = FeatureStore(shards, name, rows, index, absent)
+    store = FeatureStore(shards, config.name, name, rows, index, absent)
     write_speakers(shards, store.statistics(manifest))
     return store
 
@@ -112,9 +108,16 @@ def _batches(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def _compute(
-    batches: list[list[dict[str, Any]]], root: Storage, shards: Storage, workers: int | None
+    name: str,
+    batches: list[list[dict[str, Any]]],
+    root: Storage,
+    shards: Storage,
+    workers: int | None,
 ) -> Iterator[tuple[str, str | None, bool]]:
-    """Run the batches on Ray; yields (id, error, whether it was stored) as they are done."""
+    """Run the batches on Ray, each of feature set `name`.
+
+    Yields (id, error, whether it was stored) as they are done.
+    """
     import ray
     import ray.data
 
@@ -129,7 +132,7 @@ def _compute(
             warnings.simplefilter("ignore", DeprecationWarning)
             done = ray.data.from_arrow(tables).map_batches(
                 _Extractor,
-                fn_constructor_args=(root, shards),
+                fn_constructor_args=(name, root, shards),
                 batch_size=None,  # a block is a batch is a shard
                 batch_format="pyarrow",
                 compute=ray.data.ActorPoolStrategy(size=size),
@@ -173,9 +176,10 @@ _TASK_SCHEMA = pa.schema(
 
 
 class _Extractor:
-    """The actor: one openSMILE, one open file. Takes a batch, writes its shard."""
+    """The actor: one feature set, one open file. Takes a batch, writes its shard."""
 
-    def __init__(self, root: Storage, shards: Storage) -> None:
+    def __init__(self, name: str, root: Storage, shards: Storage) -> None:
+        self.extract = FEATURES[name].extract
         self.root = root
         self.shards = shards
         self.file: audio.AudioFile | None = None
@@ -202,7 +206,7 @@ class _Extractor:
                 self.file = audio.fetch(self.root, task["file"])
             row["audio"] = self.file.sha1
             samples = audio.decode(self.file, task["start"], task["end"])
-            values = emobase.extract(samples, emobase.SAMPLE_RATE)
+            values = self.extract(samples, SAMPLE_RATE)
         except ValueError as error:
             return {**row, "error": str(error)}
         exact = values.astype(np.float64)

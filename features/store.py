@@ -14,13 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.config import FeatureConfig
-from features.emobase import COLUMNS
 from features.manifest import Manifest
+from features.sets import FEATURES
 from features.storage import Storage
 
 logger = logging.getLogger(__name__)
 
-DIMS = len(COLUMNS)
 SHARD_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -31,9 +30,9 @@ SHARD_SCHEMA = pa.schema(
         ("source", pa.string()),  # size:mtime of the file that was read
         ("audio", pa.string()),  # SHA-1 of its bytes
         ("frames", pa.int64()),
-        ("values", pa.list_(pa.float32())),  # (frames, 45) row by row
-        ("mean", pa.list_(pa.float64())),  # (45,) over the frames
-        ("squares", pa.list_(pa.float64())),  # (45,) sum of squared deviations from `mean`
+        ("values", pa.list_(pa.float32())),  # (frames, dims) row by row
+        ("mean", pa.list_(pa.float64())),  # (dims,) over the frames
+        ("squares", pa.list_(pa.float64())),  # (dims,) sum of squared deviations from `mean`
         ("error", pa.string()),
     ]
 )
@@ -58,7 +57,7 @@ class Key(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """Where a row lies, and all of it but its values; `mean` and `squares` are (45,) or None."""
+    """Where a row lies, and all of it but its values; `mean` and `squares` are (dims,) or None."""
 
     shard: str
     row: int
@@ -70,13 +69,13 @@ class Entry(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """A speaker's descriptors over all frames of all good utterances."""
+    """A speaker's columns over all frames of all good utterances."""
 
     frames: int
     mean: npt.NDArray[np.float64]
-    """(45,)"""
+    """(dims,)"""
     deviation: npt.NDArray[np.float64]
-    """(45,) population standard deviation; exactly 0 for a descriptor that never changes."""
+    """(dims,) population standard deviation; exactly 0 for a column that never changes."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Features:
 
     ids: list[str]
     frames: npt.NDArray[np.float32]
-    """(sum of frames, 45), contiguous."""
+    """(sum of frames, dims), contiguous."""
     offsets: npt.NDArray[np.int64]
     """(utterances + 1,)"""
     fingerprint: str
@@ -102,7 +101,10 @@ class FeatureStore:
     """Extracted features of one manifest. Made by `features.extract.extract`."""
 
     storage: Storage
+    name: str
+    """The feature set."""
     extraction: str
+    """Its `features.extract.extraction_hash`."""
     rows: list[dict[str, Any]]
     index: dict[Key, Entry]
     unread: dict[str, str]
@@ -140,28 +142,34 @@ class FeatureStore:
         """Features of `manifest`: normalised per speaker, cut, pooled. Errored ones are dropped.
 
         Statistics are over the good utterances of `manifest`, which may be a part of what was
-        extracted. Raises FeatureError for an utterance that was not, and for a shard damaged
-        since (it is put aside; extraction makes it again).
+        extracted. Raises FeatureError for an utterance that was not, for the configuration of
+        another feature set, and for a shard damaged since (it is put aside; extraction makes it
+        again).
         """
+        if config.name != self.name:
+            raise FeatureError(f"the store holds {self.name}, and not {config.name}")
         rows = self._rows_of(manifest)
         good = self._good(rows)
-        speakers = statistics_of(good)
         entries = [entry for _, entry in good]
-        lengths = [-(-min(entry.frames, config.max_frames) // config.pool) for entry in entries]
+        dims, group, cap = FEATURES[self.name].dims, config.group, config.cap
+        speakers = {}
+        if group is not None:
+            speakers = {who: share(found, group) for who, found in statistics_of(good).items()}
+        kept = [entry.frames if cap is None else min(entry.frames, cap) for entry in entries]
+        lengths = [-(-frames // config.pooling) for frames in kept]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        frames = np.empty((int(offsets[-1]), DIMS), np.float32)
+        frames = np.empty((int(offsets[-1]), dims), np.float32)
         by_shard: dict[str, list[int]] = defaultdict(list)
         for i, entry in enumerate(entries):
             by_shard[entry.shard].append(i)
         for shard, wanted in by_shard.items():
             values = _read_values(self.storage, shard)
             for i in wanted:
-                raw = values[entries[i].row].values.to_numpy().reshape(-1, DIMS)
-                x = raw[: config.max_frames].astype(np.float64)
-                if config.normalize == "speaker":
+                x = values[entries[i].row].values.to_numpy().reshape(-1, dims)[:cap]
+                if group is not None:
                     speaker = speakers[good[i][0]["speaker"]]
                     x = normalise(x, speaker.mean, speaker.deviation)
-                frames[offsets[i] : offsets[i + 1]] = pool(x, config.pool)
+                frames[offsets[i] : offsets[i + 1]] = pool(x, config.pooling)
         return Features(
             [row["id"] for row, _ in good],
             frames,
@@ -176,19 +184,24 @@ def normalise(
     mean: npt.NDArray[np.float64],
     deviation: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """z-scores of `frames` (n, dims); 0 where a descriptor never changes (deviation 0)."""
-    safe = np.where(deviation > 0, deviation, 1.0)
-    return np.where(deviation > 0, (frames.astype(np.float64) - mean) / safe, 0.0)
+    """z-scores of `frames` (n, dims); 0 where a column never changes (deviation 0)."""
+    scores = frames.astype(np.float64)
+    scores -= mean
+    scores /= np.where(deviation > 0, deviation, 1.0)
+    scores[:, deviation == 0] = 0.0
+    return scores
 
 
 def pool(frames: npt.NDArray[np.floating], size: int) -> npt.NDArray[np.floating]:
-    """Means of each `size` frames: (n, dims) to (ceil(n / size), dims).
+    """Means of each `size` frames: (n, dims) to (ceil(n / size), dims); of 1, `frames` itself.
 
     A last partial group is averaged over what it has.
     """
+    if size == 1:
+        return frames
     starts = np.arange(0, len(frames), size)
     counts = np.minimum(size, len(frames) - starts)
-    return np.add.reduceat(frames, starts, axis=0) / counts[:, None]
+    return np.add.reduceat(frames, starts, axis=0, dtype=np.float64) / counts[:, None]
 
 
 def check_errors(store: FeatureStore, config: FeatureConfig) -> None:
@@ -233,15 +246,17 @@ def write_speakers(storage: Storage, speakers: dict[str, Statistics]) -> None:
 def _read_shard(storage: Storage, name: str) -> dict[Key, Entry]:
     data = storage.read_buffer(name)
     try:
-        rows = _parse(data, _INDEX_COLUMNS).to_pylist()
+        table = _parse(data, _INDEX_COLUMNS)
+        means, squares = table["mean"], table["squares"]
+        rows = table.drop_columns(["mean", "squares"]).to_pylist()
         return {
             Key.of(row): Entry(
                 name,
                 number,
                 row["audio"],
                 row["frames"],
-                None if row["mean"] is None else np.array(row["mean"]),
-                None if row["squares"] is None else np.array(row["squares"]),
+                _vector(means[number]),
+                _vector(squares[number]),
                 row["error"],
             )
             for number, row in enumerate(rows)
@@ -250,6 +265,10 @@ def _read_shard(storage: Storage, name: str) -> dict[Key, Entry]:
     except (pa.ArrowException, OSError, KeyError) as error:
         _put_aside(storage, name, error)
         return {}
+
+
+def _vector(cell: pa.ListScalar) -> npt.NDArray[np.float64] | None:
+    return None if cell.values is None else cell.values.to_numpy()
 
 
 def _read_values(storage: Storage, name: str) -> pa.ChunkedArray:
@@ -292,13 +311,36 @@ def statistics_of(good: list[tuple[dict[str, Any], Entry]]) -> dict[str, Statist
 
 def _moments(entries: list[Entry]) -> Statistics:
     """Statistics over utterances from each one's own (the update of Chan, Golub and LeVeque)."""
-    count, mean, squares = 0, np.zeros(DIMS), np.zeros(DIMS)
+    zeros = np.zeros_like(entries[0].mean)
+    count, mean, squares = 0, zeros, zeros
     for entry in entries:
         step = entry.mean - mean
         total = count + entry.frames
         mean = mean + step * (entry.frames / total)
         squares = squares + entry.squares + step**2 * (count * entry.frames / total)
         count = total
-    deviation = np.sqrt(squares / count)
-    # A descriptor that never changes has a deviation of rounding errors only.
-    return Statistics(count, mean, np.where(deviation > 1e-12 * np.abs(mean), deviation, 0.0))
+    return Statistics(count, mean, _deviation(mean, squares / count))
+
+
+def _deviation(
+    mean: npt.NDArray[np.float64], variance: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    deviation = np.sqrt(variance)
+    # A column that never changes has a deviation of rounding errors only.
+    return np.where(deviation > 1e-12 * np.abs(mean), deviation, 0.0)
+
+
+def share(statistics: Statistics, group: int) -> Statistics:
+    """Statistics of a group's columns taken together, for each `group` neighbouring columns.
+
+    They are those of all its values, exactly: each column has the same count, so that the
+    variance of the group is the mean of its columns' and the variance of their means.
+    Returns (dims,) again, the same numbers throughout a group.
+    """
+    if group == 1:
+        return statistics
+    means = statistics.mean.reshape(-1, group)  # (groups, group)
+    mean = means.mean(axis=1)
+    variance = (statistics.deviation**2).reshape(-1, group).mean(axis=1) + means.var(axis=1)
+    deviation = _deviation(mean, variance)
+    return Statistics(statistics.frames, np.repeat(mean, group), np.repeat(deviation, group))

@@ -332,7 +332,7 @@ def _notes(
     crossing: dict[str, list[str]],
     normalize: str,
 ) -> Iterator[str]:
-    if normalize == "speaker":
+    if normalize != "none":
         yield (
             "Descriptors are normalised with each speaker's own mean and deviation, over all of "
             "their utterances, those of the test part included: transductive, without labels."

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 
 from features.storage import Storage, safe_name
+from orchestrator.fold_run import FoldRun, Row
 from orchestrator.ledger import LedgerError, parquet_bytes, seal, sha256, unseal
-from orchestrator.training import FoldRun, Row
 
 KEPT = 2
 

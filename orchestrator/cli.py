@@ -1,4 +1,4 @@
-"""The command line: `ser demo | corpus | extract | train | sweep | status | report`."""
+"""The command line: `ser demo | corpus | extract | train | sweep | status | report | compare`."""
 
 import json
 import logging
@@ -198,6 +198,40 @@ def report(folder: SweepFolder, as_json: AsJson = False) -> None:
         print("\n".join(ledger.storage.path(name) for name in written))
 
 
+@app.command()
+def compare(first: SweepFolder, second: SweepFolder, as_json: AsJson = False) -> None:
+    """Two sweeps on the same folds: the difference of their nested UA, and whether it is one."""
+    from features.storage import Storage
+    from orchestrator import comparison
+    from orchestrator.ledger import Ledger
+
+    found = comparison.compare(*(Ledger(Storage.open(folder)) for folder in (first, second)))
+    if as_json:
+        print(json.dumps(found.as_dict()))
+        return
+    for side in (found.first, found.second):
+        cases = "".join(
+            f"; context same {case.same} {case.scores.ua:.3f} ({case.share:.0%})"
+            for case in side.context
+        )
+        print(f"{side.name} ({side.model}): UA {side.ua:.3f} mean over folds{cases}")
+    test = found.t_test
+    print(
+        f"difference: {test.mean:+.3f} (95 % {test.low:+.3f} to {test.high:+.3f}, corrected "
+        f"resampled t over {len(found.first.folds)} folds, p = {test.p_value:.3g})"
+    )
+    if found.mcnemar is None:
+        print("McNemar's test is left out: utterances are tested in several folds")
+    else:
+        first_only, second_only, p_value = found.mcnemar
+        print(
+            f"McNemar, exact: {first_only} utterances are right only in {found.first.name}, "
+            f"{second_only} only in {found.second.name}, p = {p_value:.3g}"
+        )
+    if found.first.optimistic:
+        print("optimistic: epochs and configuration were chosen on the part that is reported")
+
+
 def _run(configuration: Configuration) -> None:
     """Run a configuration to its end and say what came of it."""
     from features.storage import Storage
@@ -244,12 +278,13 @@ def main() -> None:
     """Exit code 0 done, 1 failed, 2 wrong use."""
     from features.manifest import ManifestError
     from features.store import FeatureError
+    from orchestrator.comparison import ComparisonError
     from orchestrator.lease import LeaseError
     from orchestrator.ledger import LedgerError, NoSweepError
 
     try:
         app()
-    except (ConfigError, ManifestError, NoSweepError, FileExistsError) as error:
+    except (ConfigError, ComparisonError, ManifestError, NoSweepError, FileExistsError) as error:
         print(f"ser: {error}", file=sys.stderr)
         sys.exit(2)
     except (FeatureError, LeaseError, LedgerError) as error:

@@ -1,11 +1,9 @@
 """The configuration of a run: one YAML file, checked whole before anything is computed."""
 
+import copy
 import difflib
-import inspect
-from functools import reduce
-from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import (
@@ -18,9 +16,10 @@ from pydantic import (
     create_model,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
-from features.config import FeatureConfig
+from features.config import FEATURE_CONFIGS, FeatureConfig
 from ser_models import MODELS
 
 
@@ -39,6 +38,8 @@ class CorpusConfig(Section):
 
     name : a reader in `features.corpora`; `manifest` reads a CSV or Parquet file of one's own
     root : the corpus's folder, or the manifest file
+    only : column of the manifest -> values: rows with others do not exist for the run, not even
+        as context (`style: [improvised]`)
     merge : label -> label, before the classes are chosen (`exc: hap`)
     classes : the emotions to recognise; utterances with other labels, or none, serve as context
     note : what a reader must know of the data; it stands in every report
@@ -46,6 +47,7 @@ class CorpusConfig(Section):
 
     name: str = "manifest"
     root: str
+    only: dict[str, tuple[str, ...]] = {}
     merge: dict[str, str] = {}
     classes: tuple[str, ...] = Field(min_length=2)
     note: str | None = None
@@ -121,28 +123,58 @@ class FoldsConfig(Section):
 
 
 class TrainingConfig(Section):
-    """How each fold is trained. Defaults are IAAN's where the paper gives them.
+    """What the training of any model has. By itself, of a model that is fitted in one step.
 
-    epochs : at most so many
-    patience : epochs without a better score after which a fold stops. Ours, as is the check after
-        each epoch: the IAAN paper checks every 100 steps, and does not say when it stops
-    learning_rate : of Adam
-    weight_decay : coupled L2, on the projection layers only
-    label_smoothing : share of the target spread over all classes (the authors' code has 0.1)
     metric : what chooses the epoch, and what the search maximises
     seed : of everything random
     checkpoint_every : seconds between checkpoints, at least
     """
 
-    epochs: int = Field(100, ge=1)
-    patience: int = Field(20, ge=1)
-    batch_size: int = Field(64, ge=1)
-    learning_rate: float = Field(1e-4, gt=0)
-    weight_decay: float = Field(1e-3, ge=0)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
     metric: Literal["ua", "wa"] = "ua"
     seed: int = Field(0, ge=0)
     checkpoint_every: float = Field(60.0, ge=0)
+
+    @property
+    def last_epoch(self) -> int:
+        """How many epochs there are at most."""
+        return 1
+
+
+class GradientTraining(TrainingConfig):
+    """How each fold of a network is trained.
+
+    Defaults are IAAN's where its paper gives them; where another model's paper gives others, they
+    are that model's defaults (`ser_models.MODELS`).
+
+    epochs : at most so many
+    epoch_steps : training steps that count as an epoch, after which the selection part is scored;
+        None is one pass over the training part, ours. The IAAN paper checks every 100 steps
+    patience : epochs without a better score after which a fold stops. Ours: no paper says
+    batch_size : utterances a step, or segments where the features have them
+    balanced_batches : as many of each class in every batch, the rarer ones repeated; an epoch is
+        a pass over the most frequent class
+    optimizer : Adam, or Adam with Nesterov's momentum (Dozat 2016); beta1 is 0.9
+    weight_decay : coupled L2, on what the model names: IAAN's two projection layers
+    label_smoothing : share of the target spread over all classes (IAAN's code has 0.1)
+    precision : bfloat16 computes the network under autocast, for GPUs that have it; weights,
+        losses and scores stay float32
+    """
+
+    epochs: int = Field(100, ge=1)
+    epoch_steps: int | None = Field(None, ge=1)
+    patience: int = Field(20, ge=1)
+    batch_size: int = Field(64, ge=1)
+    balanced_batches: bool = False
+    optimizer: Literal["adam", "nadam"] = "adam"
+    learning_rate: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(1e-3, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    @property
+    def last_epoch(self) -> int:
+        """How many epochs there are at most."""
+        return self.epochs
 
 
 class SearchConfig(Section):
@@ -180,34 +212,39 @@ class ClusterConfig(Section):
     concurrent_trials: int | None = Field(None, ge=1)
 
 
-def _model_section(name: str) -> type[Section]:
-    """The keys that a configuration may set for one model: its builder's keywords."""
-    builder = MODELS[name]
-    fields: dict[str, Any] = {
-        key: (parameter.annotation, parameter.default)
-        for key, parameter in inspect.signature(builder).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key not in builder.keywords
-    }
-    fields["name"] = (Literal[name], name)
-    return create_model(f"{name} model", __base__=Section, **fields)
-
-
-MODEL_SECTIONS = {name: _model_section(name) for name in MODELS}
-AnyModel: Any = Annotated[reduce(or_, MODEL_SECTIONS.values()), Field(discriminator="name")]
-
-
 class Configuration(Section):
-    """A run, resolved: every default is filled in."""
+    """A run, resolved: every default is filled in.
+
+    What `model`, `features` and `training` may hold, and their defaults, follow from the model:
+    each has a class of its own in `CONFIGURATIONS`, and a value that it would ignore is an error.
+    """
 
     corpus: CorpusConfig
-    features: FeatureConfig = FeatureConfig()
-    model: AnyModel
+    features: FeatureConfig
+    model: Any
     folds: FoldsConfig = FoldsConfig()
-    training: TrainingConfig = TrainingConfig()
+    training: TrainingConfig
     search: SearchConfig | None = None
     cluster: ClusterConfig = ClusterConfig()
     storage: str = "./runs"
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+
+    @model_validator(mode="after")
+    def _batches_hold_each_class(self) -> "Configuration":
+        training, classes = self.training, len(self.corpus.classes)
+        if (
+            isinstance(training, GradientTraining)
+            and training.balanced_batches
+            and training.batch_size % classes
+        ):
+            raise ValueError(
+                f"training.batch_size: must be a multiple of the {classes} classes with "
+                f"balanced_batches, not {training.batch_size}"
+            )
+        return self
+
+    def __reduce__(self) -> Any:  # its class is made while this module is imported
+        return parse, (self.resolved(),)
 
     def resolved(self) -> dict[str, Any]:
         """As plain values, for YAML and for ids."""
@@ -219,6 +256,37 @@ class Configuration(Section):
         for key, value in values.items():
             set_key(raw, key, value)
         return parse(raw)
+
+
+def _configuration(name: str) -> type[Configuration]:
+    """The configuration of a run of one model."""
+    model = MODELS[name]
+    section: dict[str, Any] = {
+        key: (parameter.annotation, parameter.default)
+        for key, parameter in model.hyperparameters().items()
+    }
+    section["name"] = (Literal[name], name)
+    changed: dict[str, Any] = {}
+    for key, value in model.training.items():
+        field = copy.copy(GradientTraining.model_fields[key])  # with its bounds
+        field.default = value
+        changed[key] = (field.annotation, field)
+    features = FEATURE_CONFIGS[model.features]
+    training = (
+        TrainingConfig
+        if hasattr(model.network.func, "fit")
+        else create_model(f"training of {name}", __base__=GradientTraining, **changed)
+    )
+    return create_model(
+        f"configuration of {name}",
+        __base__=Configuration,
+        model=(create_model(f"{name} model", __base__=Section, **section), ...),
+        features=(features, features.model_validate({})),
+        training=(training, training()),
+    )
+
+
+CONFIGURATIONS = {name: _configuration(name) for name in MODELS}
 
 
 def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
@@ -234,46 +302,36 @@ def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
     raw[last] = value
 
 
-def _allowed(location: list[str]) -> list[str]:
+def _allowed(kind: type[Configuration], location: list[str]) -> list[str]:
     """Keys of the section at `location`."""
-    section: Any = Configuration
+    section: Any = kind
     for part in location:
-        if part in MODEL_SECTIONS:
-            section = MODEL_SECTIONS[part]
-            continue
-        field = section.model_fields.get(part)
-        arguments = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        annotation = section.model_fields[part].annotation
+        arguments = [annotation, *getattr(annotation, "__args__", ())]
         section = next(
             (a for a in arguments if isinstance(a, type) and issubclass(a, BaseModel)), section
         )
     return list(section.model_fields)
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(kind: type[Configuration], error: ValidationError) -> str:
     """One line for each thing that is wrong."""
     lines = []
     for problem in error.errors():
         location = [str(part) for part in problem["loc"]]
-        # The tag of the model union stands in the location, but not in the file.
-        key = ".".join(
-            part for i, part in enumerate(location) if not (i == 1 and location[0] == "model")
-        )
+        key = ".".join(location)
+        message = problem["msg"].removeprefix("Value error, ")
         match problem["type"]:
             case "extra_forbidden":
-                allowed = _allowed(location[:-1])
+                allowed = _allowed(kind, location[:-1])
                 close = difflib.get_close_matches(location[-1], allowed, n=1)
                 hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(allowed)}"
                 lines.append(f"{key}: unknown key; {hint}")
             case "missing":
                 lines.append(f"{key}: this key is required")
-            case "union_tag_invalid":
-                lines.append(
-                    f"model.name: no model {problem['ctx']['tag']}; known: {', '.join(MODELS)}"
-                )
-            case "union_tag_not_found":
-                lines.append(f"model.name: this key is required; known: {', '.join(MODELS)}")
+            case _ if not key:  # about several keys: it names them itself
+                lines.append(message)
             case _:
-                message = problem["msg"].removeprefix("Value error, ")
                 lines.append(f"{key}: {message[0].lower()}{message[1:]}, not {problem['input']!r}")
     return "\n".join(lines)
 
@@ -282,10 +340,17 @@ def parse(raw: Any) -> Configuration:
     """Check plain values. Raises ConfigError with a line for each key that is wrong."""
     if not isinstance(raw, dict):
         raise ConfigError(f"a configuration is a mapping of sections, not {type(raw).__name__}")
+    model, known = raw.get("model"), ", ".join(MODELS)
+    if not isinstance(model, dict) or "name" not in model:
+        raise ConfigError(f"model.name: this key is required; known: {known}")
+    name = model["name"]
+    if not isinstance(name, str) or name not in CONFIGURATIONS:
+        raise ConfigError(f"model.name: no model {name}; known: {known}")
+    kind = CONFIGURATIONS[name]
     try:
-        return Configuration.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(_explain(error)) from None
+        raise ConfigError(_explain(kind, error)) from None
 
 
 def load(path: str, overrides: list[str] | None = None) -> Configuration:

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from features.storage import Storage
 from orchestrator import checkpoints
+from orchestrator.fold_run import FoldRun, Row, TrainingError
 from orchestrator.ledger import Ledger, TrialRecord, parquet_bytes, sha256
-from orchestrator.training import FoldRun, Row, TrainingError
 
 Gather = Callable[[Any], list[Any]]
 

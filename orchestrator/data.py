@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from features.context import ABSENT, previous_turns, random_turns
@@ -64,6 +65,7 @@ def read_corpus(configuration: Configuration) -> Corpus:
         manifest = CORPORA[corpus.name](corpus.root)
     except (ManifestError, OSError, ImportError) as error:
         raise ConfigError(f"corpus.root: {error}") from None
+    manifest = _only(manifest, corpus.only)
     raw = manifest.table["emotion"].to_pylist()
     merged = [corpus.merge.get(label, label) for label in raw]
     occurring = Counter(label for label in merged if label is not None)
@@ -78,17 +80,37 @@ def read_corpus(configuration: Configuration) -> Corpus:
     return Corpus(manifest, labels, corpus.classes)
 
 
+def _only(manifest: Manifest, only: dict[str, tuple[str, ...]]) -> Manifest:
+    """The rows whose columns have one of the values that `corpus.only` names."""
+    table = manifest.table
+    for column, values in only.items():
+        names = [field.name for field in table.schema if pa.types.is_string(field.type)]
+        if column not in names:
+            known = ", ".join(names)
+            raise ConfigError(f"corpus.only: no column {column} of names; there are: {known}")
+        kept = table.filter(pc.is_in(table[column], pa.array(values, pa.string())))
+        if not len(kept):
+            found = ", ".join(sorted(map(str, pc.unique(table[column]).to_pylist())))
+            raise ConfigError(
+                f"corpus.only: no row has {column} {' or '.join(values)}; there are: {found}"
+            )
+        table = kept
+    return Manifest(table, manifest.root, manifest.problems)
+
+
 def context_rows(configuration: Configuration, table: pa.Table) -> tuple[Indices, Indices]:
     """The context turns of each row that the configured model attends to."""
-    kind = MODELS[configuration.model.name].keywords["context"]
-    speakers, dialogues, turns = (
-        table[name].to_pylist() for name in ("speaker", "dialogue", "turn")
-    )
+    kind = MODELS[configuration.model.name].context
     if kind == "random":
+        dialogues, turns = table["dialogue"].to_pylist(), table["turn"].to_pylist()
         return random_turns(dialogues, turns, configuration.training.seed)
     if kind == "previous":
-        return previous_turns(speakers, dialogues, turns)
+        return _previous_rows(table)
     return (np.full(len(table), ABSENT, dtype=np.int64),) * 2
+
+
+def _previous_rows(table: pa.Table) -> tuple[Indices, Indices]:
+    return previous_turns(*(table[name].to_pylist() for name in ("speaker", "dialogue", "turn")))
 
 
 def corpus_folds(configuration: Configuration, corpus: Corpus) -> list[Fold]:
@@ -136,6 +158,7 @@ def prepare(
     features = store.load(manifest, configuration.features)
     ids = manifest.table["id"].to_pylist()
     own, other = context_rows(configuration, manifest.table)
+    previous = _previous_rows(manifest.table)
 
     # Utterances without features leave; one that was context of another becomes absent there.
     kept_ids = set(features.ids)
@@ -144,12 +167,15 @@ def prepare(
     place[kept] = np.arange(len(kept))
     table = manifest.table.take(pa.array(kept))
     labels = corpus.labels[kept]
+    with_none = np.append(labels, -1)  # the last element serves ABSENT
     dataset = Dataset(
         frames=features.frames,
         offsets=features.offsets,
+        segment=configuration.features.cut,
         labels=labels,
         own=place[own[kept]],
         other=place[other[kept]],
+        previous=np.stack([with_none[place[rows[kept]]] for rows in previous]),
         ids=features.ids,
         speakers=table["speaker"].to_pylist(),
         classes=corpus.classes,

@@ -19,8 +19,8 @@ from ray.tune.search.optuna import OptunaSearch
 
 from orchestrator import checkpoints
 from orchestrator.config import Configuration, SearchConfig
+from orchestrator.fold_run import derived_seed
 from orchestrator.ledger import Ledger, Suggestion, TrialRecord
-from orchestrator.training import derived_seed
 from search_spaces import Space
 
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
@@ -111,7 +111,7 @@ class Search(Searcher):
         super().__init__(metric="score", mode="max")
         assert configuration.search is not None
         self.config = configuration.search
-        self.epochs = configuration.training.epochs
+        self.epochs = configuration.training.last_epoch
         self.ledger = ledger
         self.lag = lag
         self.concurrent = concurrent

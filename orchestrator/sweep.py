@@ -16,16 +16,18 @@ from typing import Any
 
 import torch
 
+from features.sets import FEATURES
 from features.storage import Storage
 from orchestrator import trial
 from orchestrator.config import ConfigError, Configuration, SearchConfig, parse
 from orchestrator.data import Prepared, corpus_folds, prepare, read_corpus
+from orchestrator.fold_run import build_model
 from orchestrator.ledger import Ledger, TrialRecord
 from orchestrator.progress import Narrator
 from orchestrator.search import Search
-from orchestrator.training import build_model
 from orchestrator.trial import Assignment, Resources
 from search_spaces import Space, SpaceError, load_space
+from ser_models import Sizes
 
 FIXED = ("model.name", "training.seed", "training.metric", "training.checkpoint_every")
 VERSIONS = ("ser-orchestrator", "torch", "ray", "optuna", "opensmile", "numpy", "scikit-learn")
@@ -55,29 +57,33 @@ def check(configuration: Configuration) -> Space:
                 space.grid()
         except SpaceError as error:
             raise ConfigError(f"search.space: {error}") from None
-        for name, parameter in space.parameters.items():
+        for name in space.parameters:
             if name in FIXED or not name.startswith(("model.", "training.")):
                 raise ConfigError(
                     f"search.space: {configuration.search.space}: {name} cannot be searched: data, "
                     f"folds and seed are the same for all trials; search model.* and training.*"
                 )
-            for value in parameter.bounds():
-                try:
-                    _check_model(configuration.with_values({name: value}))
-                except ConfigError as error:
-                    raise ConfigError(
-                        f"search.space: {configuration.search.space}: {error}"
-                    ) from None
+            try:
+                for point in space.corners(name):
+                    _check_model(configuration.with_values(point))
+            except (ConfigError, SpaceError) as error:
+                raise ConfigError(f"search.space: {configuration.search.space}: {error}") from None
         if space.first:
-            _check_model(configuration.with_values(space.first))
+            try:
+                _check_model(configuration.with_values(space.first))
+            except ConfigError as error:
+                raise ConfigError(f"search.space: {configuration.search.space}: {error}") from None
     _check_model(configuration)
     return space
 
 
 def _check_model(configuration: Configuration) -> None:
+    features = configuration.features
+    dims, classes = FEATURES[features.name].dims, len(configuration.corpus.classes)
+    sizes = Sizes(dims, classes, speakers=2, segment=features.cut or 1)
     try:
         with torch.device("meta"):
-            build_model(configuration, dims=1)
+            build_model(configuration, sizes)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from None
 
@@ -308,7 +314,7 @@ def _tune(
             name=datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S"),
             storage_path=scratch.root,
             storage_filesystem=scratch.filesystem,
-            callbacks=[_callback(configuration.training.epochs, ledger, narrator)],
+            callbacks=[_callback(configuration.training.last_epoch, ledger, narrator)],
             verbose=0,
         ),
     )

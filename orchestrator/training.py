@@ -1,4 +1,4 @@
-"""One fold in training. It knows no Ray, and nothing of the other folds.
+"""How a fold is trained: by gradient descent, or fitted in one step. It knows no Ray.
 
 The randomness of an epoch is seeded by (seed, fold, epoch) alone, so the numbers are the same bits
 on a CPU for any number of workers up to the folds, any order of folds and any interruption.
@@ -6,187 +6,178 @@ Replicas of a fold sum in another order and draw dropout of their own: their num
 what a trial is.
 """
 
-import hashlib
-import math
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from orchestrator.batches import Dataset, evaluation_batches, make_batch, training_batches
-from orchestrator.config import Configuration
+from orchestrator.batches import Dataset, Pieces, make_batch, training_batches
+from orchestrator.config import Configuration, GradientTraining
+from orchestrator.fold_run import (
+    FoldRun,
+    Indices,
+    Replica,
+    Row,
+    TrainingError,
+    derived_seed,
+    seeded,
+)
 from orchestrator.folds import Fold
-from orchestrator.metrics import scores
-from ser_models import MODELS
 
-Row = dict[str, Any]
-
-
-class TrainingError(RuntimeError):
-    """A fold whose numbers are not finite. It fails the trial; it never leaves a mean."""
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "nadam": torch.optim.NAdam,
+}
 
 
-@dataclass(frozen=True)
-class Replica:
-    """Which part of a fold's batches this process computes: every `size`-th utterance.
-
-    group : the fold's own process group. Gradients are summed over it and never over the world,
-        which would average them across folds: a leak from test speakers.
-    """
-
-    index: int = 0
-    size: int = 1
-    group: dist.ProcessGroup | None = None
-
-
-def derived_seed(*parts: object) -> int:
-    """A 63-bit seed from the SHA-256 of what it is for."""
-    text = "/".join(map(str, parts)).encode()
-    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+def fold_run(
+    fold: Fold,
+    dataset: Dataset,
+    config: Configuration,
+    device: torch.device | None = None,
+    replica: Replica = Replica(),  # noqa: B008  (frozen)
+) -> FoldRun:
+    """One fold of a configuration, not trained yet, in the way that its model is trained."""
+    kind = GradientRun if isinstance(config.training, GradientTraining) else FitRun
+    return kind(fold, dataset, config, device or torch.device("cpu"), replica)
 
 
-@contextmanager
-def seeded(device: torch.device, *parts: object) -> Iterator[np.random.Generator]:
-    """Torch's generators, and one of NumPy's, seeded by `parts`; torch's are restored after."""
-    devices = [device] if device.type == "cuda" else []
-    seed = derived_seed(*parts)
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        yield np.random.default_rng(seed)
+class FitRun(FoldRun):
+    """A fold whose model is fitted in one step by its own `fit`: one epoch is all there is."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is fitted."""
+        return self.epoch >= 1
+
+    def _train(self) -> Row:
+        rows = self.fold.train
+        vectors = self.dataset.frames[self.dataset.offsets[rows]]  # one frame an utterance
+        seed = derived_seed(self.config.training.seed, self.fold.name, "fit")
+        try:
+            self.model.fit(vectors, self.dataset.labels[rows], seed % 2**32)  # type: ignore[operator]
+        except RuntimeError as error:
+            raise TrainingError(f"fold {self.fold.name}: {error}") from error
+        return self.evaluate("train")
 
 
-def build_model(config: Configuration, dims: int) -> nn.Module:
-    """The configured model with fresh weights. Raises ValueError for sizes that cannot be."""
-    hyperparameters = config.model.model_dump(exclude={"name"})
-    return MODELS[config.model.name](dims, len(config.corpus.classes), **hyperparameters)
-
-
-@dataclass
-class FoldRun:
-    """One fold in training: its model, optimiser, and the best weights so far.
-
-    `best_score` is the score on the fold's selection part at `best_epoch`, which `best_weights`
-    are the weights of.
-    """
-
-    fold: Fold
-    dataset: Dataset
-    config: Configuration
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    replica: Replica = Replica()
+class GradientRun(FoldRun):
+    """A fold whose model learns by gradient descent, for as long as its selection part gains."""
 
     def __post_init__(self) -> None:
-        self.epoch = 0
-        self.best_epoch = 0
-        self.best_score = -math.inf
-        training = self.config.training
-        with seeded(self.device, training.seed, self.fold.name, "weights"):
-            self.model = build_model(self.config, self.dataset.dims).to(self.device)
-        for parameter in self.model.parameters():
+        super().__post_init__()
+        assert isinstance(self.config.training, GradientTraining)
+        self.training = self.config.training
+        self.pieces = self.dataset.pieces(self.fold.train)
+        parameters = list(self.model.parameters())
+        for parameter in parameters:
             # A replica without a share of a small batch has gradients of zero, and not none.
             parameter.grad = torch.zeros_like(parameter)
         decayed = {id(parameter) for parameter in self.model.decayed_parameters()}  # type: ignore[operator]
-        parameters = list(self.model.parameters())
-        self.optimizer = torch.optim.Adam(
+        self.optimizer = OPTIMIZERS[self.training.optimizer](
             [
                 {"params": [p for p in parameters if id(p) not in decayed], "weight_decay": 0.0},
                 {
                     "params": [p for p in parameters if id(p) in decayed],
-                    "weight_decay": training.weight_decay,
+                    "weight_decay": self.training.weight_decay,
                 },
             ],
-            lr=training.learning_rate,
+            lr=self.training.learning_rate,  # type: ignore[call-arg]
         )
-        self.best_weights = self._weights()
-
-    def _weights(self) -> dict[str, Tensor]:
-        return {name: t.detach().clone() for name, t in self.model.state_dict().items()}
 
     @property
     def ended(self) -> bool:
         """Whether all epochs are done, or `patience` of them brought no better score."""
-        training = self.config.training
-        stalled = self.epoch - self.best_epoch >= training.patience
-        return self.epoch >= training.epochs or stalled
+        stalled = self.epoch - self.best_epoch >= self.training.patience
+        return self.epoch >= self.training.epochs or stalled
 
-    def train_epoch(self) -> list[Row]:
-        """Train one epoch and score it: a row for `train` and one for the selection part.
+    def precision(self) -> AbstractContextManager[Any]:
+        """In what numbers the network computes."""
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.training.precision == "bfloat16"
+        )
 
-        The training row is taken while the weights move, with dropout on.
-        Raises TrainingError where the loss is not finite.
-        """
-        self.epoch += 1
-        training = self.config.training
-        self.model.train()
-        parts = (training.seed, self.fold.name, self.epoch)
-        rows, logits = [], []
-        with seeded(self.device, *parts) as generator:
-            if self.replica.size > 1:  # the same order of batches, but dropout of its own
-                torch.manual_seed(derived_seed(*parts, self.replica.index))
-            for batch in training_batches(
-                self.dataset, self.fold.train, training.batch_size, generator
-            ):
-                rows.append(batch)
-                logits.append(self._step(batch))
-        found = [self._row("train", np.concatenate(rows), torch.cat(logits), self.epoch)]
-        row = self._selection_row()
-        found.append(row)
-        if row[training.metric] > self.best_score:
-            self.best_score = row[training.metric]
-            self.best_epoch = self.epoch
-            self.best_weights = self._weights()
-        return found
+    def _train(self) -> Row:
+        """The training row is of the pieces as drawn, while the weights move, with dropout on."""
+        parts = (self.training.seed, self.fold.name, self.epoch)
+        if self.replica.size > 1:  # the same order of batches, but dropout of its own
+            parts = (*parts, self.replica.index)  # type: ignore[assignment]
+        chosen, logits = [], []
+        with seeded(self.device, *parts):
+            for batch in self._batches():
+                chosen.append(batch)
+                logits.append(self._step(self.pieces.take(batch)))
+        labels = self.dataset.labels[self.pieces.rows[np.concatenate(chosen)]]
+        return self._row("train", labels, torch.cat(logits), self.epoch)
 
-    def _selection_row(self) -> Row:
-        """The score on the selection part; replicas take the first one's, so that all agree."""
-        part = "validation" if len(self.fold.validation) else "test"
-        if self.replica.size == 1:
-            return self.evaluate(part)
-        box: list[Any] = [None]
-        if self.replica.index == 0:
-            try:
-                box = [self.evaluate(part)]
-            except TrainingError as error:
-                box = [error]
-        dist.broadcast_object_list(box, group=self.replica.group, group_src=0)
-        if isinstance(box[0], TrainingError):
-            raise box[0]
-        row: Row = box[0]
-        return row
+    def _batches(self) -> Iterator[Indices]:
+        """The steps of this epoch: a part of one pass or several over the training pieces."""
+        training = self.training
+        labels = self.dataset.labels[self.pieces.rows]
 
-    def _step(self, rows: NDArray[np.int64]) -> Tensor:
+        def drawn(number: int) -> list[Indices]:
+            seed = derived_seed(training.seed, self.fold.name, number)
+            generator = np.random.default_rng(seed)
+            return training_batches(
+                labels, training.batch_size, training.balanced_batches, generator
+            )
+
+        if training.epoch_steps is None:
+            yield from drawn(self.epoch)
+            return
+        # Steps are numbered through all passes, so nothing but the epoch tells where it begins.
+        length = len(drawn(1))
+        first = (self.epoch - 1) * training.epoch_steps
+        number, batches = 0, []
+        for step in range(first, first + training.epoch_steps):
+            if step // length + 1 != number:
+                number = step // length + 1
+                batches = drawn(number)
+            yield batches[step % length]
+
+    def _step(self, pieces: Pieces) -> Tensor:
         """One step of the optimiser. Returns the logits of the whole batch, on the CPU."""
-        mine = rows[self.replica.index :: self.replica.size]
+        mine = pieces.take(np.arange(self.replica.index, len(pieces.rows), self.replica.size))
         logits = torch.empty(0, len(self.dataset.classes))
         self.optimizer.zero_grad(set_to_none=False)
-        if len(mine):
-            batch = make_batch(self.dataset, mine).to(self.device)
-            output = self.model(batch.current, batch.own, batch.other).logits
-            # A sum over this replica's share, divided by the whole batch: summed over replicas
-            # it is the batch's mean, however unequal the shares.
-            loss = nn.functional.cross_entropy(
-                output,
-                batch.labels,
-                reduction="sum",
-                label_smoothing=self.config.training.label_smoothing,
-            )
-            (loss / len(rows)).backward()
-            logits = output.detach().cpu()
+        if len(mine.rows):
+            logits = self._backward(mine, len(pieces.rows))
         if self.replica.size > 1:
-            logits = self._combine(logits, len(rows))
+            logits = self._combine(logits, len(pieces.rows))
         if not torch.isfinite(logits).all():
             raise TrainingError(
                 f"fold {self.fold.name}, epoch {self.epoch}: the loss is not finite; a smaller "
-                f"training.learning_rate (now {self.config.training.learning_rate:g}) may help"
+                f"training.learning_rate (now {self.training.learning_rate:g}) may help"
             )
         self.optimizer.step()
         return logits
+
+    def _backward(self, pieces: Pieces, size: int) -> Tensor:
+        """Gradients of this replica's share of a batch of `size` pieces; its logits."""
+        batch = make_batch(self.dataset, pieces).to(self.device)
+        with self.precision():
+            output = self.model(batch.current, batch.own, batch.other)
+        # A sum over this replica's share, divided by the whole batch: summed over replicas it is
+        # the batch's mean, however unequal the shares.
+        smoothing = self.training.label_smoothing
+        logits = output.logits.float()
+        loss = nn.functional.cross_entropy(
+            logits, batch.labels, reduction="sum", label_smoothing=smoothing
+        )
+        if output.speaker_logits is not None:
+            speakers = torch.from_numpy(self.speaker_of[pieces.rows]).to(self.device)
+            told = output.speaker_logits.float()
+            speaker_loss = nn.functional.cross_entropy(told, speakers, reduction="sum")
+            loss = loss + self.model.speaker_weight * speaker_loss  # type: ignore[operator]
+        loss = loss / size
+        if output.penalty is not None:
+            loss = loss + output.penalty * (len(pieces.rows) / size)
+        loss.backward()
+        return logits.detach().cpu()
 
     def _combine(self, mine: Tensor, size: int) -> Tensor:
         """Sum gradients over the replicas; put their logits together, (size, classes)."""
@@ -201,81 +192,11 @@ class FoldRun:
             logits[index :: self.replica.size] = part
         return logits
 
-    @torch.no_grad()
-    def predict(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], Tensor]:
-        """Logits of `rows` with the present weights: rows in the order used, (rows, classes)."""
-        self.model.eval()
-        order, logits = [], []
-        for part in evaluation_batches(self.dataset, rows):
-            batch = make_batch(self.dataset, part).to(self.device)
-            order.append(part)
-            logits.append(self.model(batch.current, batch.own, batch.other).logits.cpu())
-        return np.concatenate(order), torch.cat(logits)
-
-    def evaluate(self, part: str) -> Row:
-        """Score a part of the fold with the present weights."""
-        return self._row(part, *self.predict(getattr(self.fold, part)), self.epoch)
-
-    def _row(self, part: str, rows: NDArray[np.int64], logits: Tensor, epoch: int) -> Row:
-        truth = torch.from_numpy(self.dataset.labels[rows])
-        loss = nn.functional.cross_entropy(logits, truth).item()
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"fold {self.fold.name}, epoch {self.epoch}: the {part} loss is {loss}"
-            )
-        found = scores(truth.numpy(), logits.argmax(1).numpy(), self.dataset.classes)
-        return {
-            "fold": self.fold.name,
-            "epoch": epoch,
-            "split": part,
-            "loss": loss,
-            "ua": found.ua,
-            "wa": found.wa,
-            **{f"recall_{name}": found.recalls[name] for name in self.dataset.classes},
-        }
-
-    def finish(self) -> tuple[list[Row], list[Row]]:
-        """Load the best weights, score the test part with them: score rows, predictions.
-
-        Under `held_out` every epoch's test row is there already, and none is added.
-        """
-        self.model.load_state_dict(self.best_weights)
-        rows, logits = self.predict(np.sort(self.fold.test))
-        added = []
-        if len(self.fold.validation):
-            added = [self._row("test", rows, logits, self.best_epoch)]
-        order = np.argsort(rows)
-        posteriors = torch.softmax(logits.double(), dim=1).numpy()[order]
-        predicted = logits.argmax(1).numpy()[order]
-        classes = self.dataset.classes
-        predictions = [
-            {
-                "fold": self.fold.name,
-                "utterance": self.dataset.ids[row],
-                "speaker": self.dataset.speakers[row],
-                "truth": classes[self.dataset.labels[row]],
-                "prediction": classes[choice],
-                **{f"posterior_{c}": float(p) for c, p in zip(classes, posterior, strict=True)},
-            }
-            for row, choice, posterior in zip(rows[order], predicted, posteriors, strict=True)
-        ]
-        return added, predictions
-
     def state(self) -> dict[str, Any]:
         """All that another process needs to go on from here to the same bits."""
-        return {
-            "epoch": self.epoch,
-            "best_epoch": self.best_epoch,
-            "best_score": self.best_score,
-            "best_weights": self.best_weights,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
+        return {**super().state(), "optimizer": self.optimizer.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a `state`."""
-        self.model.load_state_dict(state["model"])
+        super().load_state(state)
         self.optimizer.load_state_dict(state["optimizer"])
-        self.best_weights = {n: t.to(self.device) for n, t in state["best_weights"].items()}
-        self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
-        self.best_score = state["best_score"]

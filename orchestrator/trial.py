@@ -17,9 +17,10 @@ from features.storage import Storage
 from orchestrator.batches import Dataset
 from orchestrator.config import Configuration
 from orchestrator.cross_validation import Task, World, cross_validate
+from orchestrator.fold_run import FoldRun, Replica
 from orchestrator.folds import Fold
 from orchestrator.ledger import Ledger, TrialRecord, canonical_json
-from orchestrator.training import FoldRun, Replica
+from orchestrator.training import fold_run
 
 # An empty Train run takes 13 to 17 s with Ray's defaults and 5 to 10 s with these: it is polled
 # more often, and what watches for announced preemptions and exports metrics is off.
@@ -175,12 +176,12 @@ def assigned_runs(
     count = len(folds)
     if size <= count:
         mine = folds[rank::size]
-        return [FoldRun(fold, dataset, configuration, device) for fold in mine]
+        return [fold_run(fold, dataset, configuration, device) for fold in mine]
     replicas = size // count
     # Every process takes part in making every group, in the same order.
     groups = [dist.new_group(list(range(fold, size, count))) for fold in range(count)]
     replica = Replica(rank // count, replicas, groups[rank % count])
-    return [FoldRun(folds[rank % count], dataset, configuration, device, replica)]
+    return [fold_run(folds[rank % count], dataset, configuration, device, replica)]
 
 
 def _gather(payload: Any) -> list[Any]:

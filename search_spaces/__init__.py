@@ -107,6 +107,8 @@ class Space(BaseModel):
         for name, value in self.first.items():
             if name not in self.parameters or not self.parameters[name].holds(value):
                 raise ValueError(f"`first` has {name}: {value!r}, which is not in the space")
+            if not self._open(self.parameters[name], self.first):
+                raise ValueError(f"`first` has {name}, which its `when` leaves closed")
         return self
 
     def _open(self, parameter: Parameter, chosen: dict[str, Any]) -> bool:
@@ -118,6 +120,26 @@ class Space(BaseModel):
         for name, parameter in self.parameters.items():
             if self._open(parameter, chosen):
                 chosen[name] = parameter.suggest(trial, name)
+
+    def corners(self, name: str) -> list[dict[str, Any]]:
+        """Points that show whether a parameter fits: its `bounds`, with what opens it.
+
+        Raises SpaceError where it can never be open.
+        """
+        opening = self._opening(name)
+        return [{**opening, name: value} for value in self.parameters[name].bounds()]
+
+    def _opening(self, name: str) -> dict[str, Any]:
+        point: dict[str, Any] = {}
+        names = list(self.parameters)
+        for key, values in self.parameters[name].when.items():
+            if key not in names[: names.index(name)]:
+                raise SpaceError(f"{name}: `when` names {key}, which is no earlier parameter")
+            held = [value for value in values if self.parameters[key].holds(value)]
+            if not held:
+                raise SpaceError(f"{name}: {key} is never one of {values}")
+            point |= {**self._opening(key), key: held[0]}
+        return point
 
     def grid(self) -> list[dict[str, Any]]:
         """Every point, the one to try first leading."""

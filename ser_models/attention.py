@@ -11,6 +11,8 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     ------
     scores, mask, returns : (batch, time)
     """
+    # Under autocast scores are of half precision, too coarse for weights over hundreds of frames.
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     # A finite floor and not -inf: a row without frames would be 0/0, and its gradient NaN.
     floor = torch.finfo(scores.dtype).min
     return torch.softmax(scores.masked_fill(~mask, floor), dim=1) * mask
@@ -67,3 +69,74 @@ class InteractionAttention(nn.Module):
         scores = self.score(torch.tanh(self.states(states) + context)).squeeze(2)
         weights = masked_softmax(scores, mask)
         return torch.einsum("bt,bts->bs", weights, states), weights
+
+
+class DotAttention(nn.Module):
+    """Attention pooling by a dot product: a = softmax_t(h_t . w), c = sum_t a_t h_t.
+
+    Source: the attention of ACRNN (Chen et al. 2018, as the SSA-CRNN paper gives it), and the
+    weighted pooling of Mirsamadi et al. 2017, eq. 8 to 9: one and the same.
+
+    Shapes
+    ------
+    states : (batch, time, size)
+    mask : (batch, time)            True where a frame is real
+    returns : (batch, size), (batch, time)   pooled states (zeros where no frame is real), weights
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(size, 1, bias=False)
+
+    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        weights = masked_softmax(self.score(states).squeeze(2), mask)
+        return torch.einsum("bt,bts->bs", weights, states), weights
+
+
+class SelfSpeakerAttention(nn.Module):
+    """Self Speaker Attention (SSA-CRNN, Interspeech 2021): emotion asks, both encoders answer.
+
+    q = h_em^T w_q;  s = [h_em W_k,em q ; h_sp W_k,sp q] / sqrt(T);  [a_em ; a_sp] = softmax(s);
+    c = [a_em^T h_em W_v,em ; a_sp^T h_sp W_v,sp]. One softmax over the 2T scores: where the
+    speaker tells more, emotion gets less. The concatenation is our reading of a c in R^{2d}.
+
+    w_q has an entry for each of the T steps of a whole segment. A batch of shorter segments uses
+    the first of them, and sqrt(T) stays, so that nothing depends on how far a batch is padded.
+    w_q starts uniform in +-1/sqrt(T), as a linear layer over T values would (ours).
+
+    Parameters
+    ----------
+    size : d, states of both directions of an encoder
+    steps : T, steps of a whole segment
+
+    Shapes
+    ------
+    emotion, speaker : (batch, time, size)   states of the two encoders; time at most `steps`
+    mask : (batch, time)                     True where a step is real
+    returns : (batch, 2 * size), (batch, time), (batch, time)   pooled values, a_em, a_sp
+    """
+
+    def __init__(self, size: int, steps: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.empty(steps).uniform_(-(steps**-0.5), steps**-0.5))
+        self.emotion_key = nn.Linear(size, size, bias=False)
+        self.speaker_key = nn.Linear(size, size, bias=False)
+        self.emotion_value = nn.Linear(size, size, bias=False)
+        self.speaker_value = nn.Linear(size, size, bias=False)
+
+    def forward(
+        self, emotion: Tensor, speaker: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        steps, time = len(self.query), emotion.shape[1]
+        if time > steps:
+            raise ValueError(f"a batch has {time} steps: attention was built for {steps} at most")
+        query = torch.einsum("bts,bt->bs", emotion, self.query[:time] * mask)
+        keys = torch.cat([self.emotion_key(emotion), self.speaker_key(speaker)], dim=1)
+        scores = torch.einsum("bts,bs->bt", keys, query) / steps**0.5  # (batch, 2 * time)
+        weights = masked_softmax(scores, torch.cat([mask, mask], dim=1))
+        of_emotion, of_speaker = weights.split(time, dim=1)
+        pooled = [
+            torch.einsum("bt,bts->bs", of_emotion, self.emotion_value(emotion)),
+            torch.einsum("bt,bts->bs", of_speaker, self.speaker_value(speaker)),
+        ]
+        return torch.cat(pooled, dim=1), of_emotion, of_speaker

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -79,6 +79,11 @@ class DemoSettings(BaseModel):
     speaker_style: float = Field(default=0.2, ge=0)
     """Deviation of a speaker's way of showing an emotion from everybody's, in the same units:
     what is learned from some speakers fits new ones less well."""
+    mixed: float = Field(default=0, ge=0, le=1)
+    """Share of turns said in two parts, one in the tone of what is felt and one in that of
+    another emotion, in either order. Such a turn does not tell which of its two tones is meant,
+    and its neighbours do. Where none is mixed, a turn sounds the same from its first frame to its
+    last, and attention that knows the context has nothing to choose between."""
     prior: tuple[float, float, float, float] = (0.25, 0.25, 0.25, 0.25)
     """Shares of ang, hap, neu and sad in the draws that no context decides; any scale."""
     unlabelled: float = Field(default=0.06, ge=0, lt=1)
@@ -94,8 +99,22 @@ class DemoSettings(BaseModel):
         return self
 
 
-@dataclass(frozen=True)
-class Turn:
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How something is said."""
+
+    rate: int
+    """Words a minute."""
+    pitch: int
+    """espeak's scale, 0 to 100; 50 is the voice's own."""
+    pitch_range: int
+    """espeak's scale, 0 to 100; 0 is monotone, 50 the voice's own."""
+    level: float
+    """Gain on what espeak speaks at its normal volume, in decibels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn(Manner):
     """One utterance: who says what, and how."""
 
     id: str
@@ -112,23 +131,20 @@ class Turn:
     phrase: str
     voice: str
     """espeak's name of the voice, `accent+variant`."""
-    rate: int
-    """Words a minute."""
-    pitch: int
-    """espeak's scale, 0 to 100; 50 is the voice's own."""
-    pitch_range: int
-    """espeak's scale, 0 to 100; 0 is monotone, 50 the voice's own."""
-    level: float
-    """Gain on what espeak speaks at its normal volume, in decibels."""
+    later: Manner | None = None
+    """How the second half of the phrase is said, where it is said otherwise."""
 
 
 def plan(settings: DemoSettings) -> list[Turn]:
     """Every turn of the corpus, in order. The same settings give the same list.
 
-    Dialogues, ways of speaking and jitter are drawn from generators of their own, so a change
-    of `overlap` or `speaker_style` alters how the turns sound and not who feels what.
+    Dialogues, ways of speaking, jitter and second tones are drawn from generators of their own, so
+    a change of `overlap`, `speaker_style` or `mixed` alters how the turns sound and not who feels
+    what. The room's noise has the number 3.
     """
-    talk, style, jitter = (np.random.default_rng([settings.seed, part]) for part in range(3))
+    talk, style, jitter, mixing = (
+        np.random.default_rng([settings.seed, part]) for part in (0, 1, 2, 4)
+    )
     prior = np.array(settings.prior) / sum(settings.prior)
     genders = ("female", "male")
     turns = []
@@ -143,7 +159,12 @@ def plan(settings: DemoSettings) -> list[Turn]:
             for number, (who, emotion) in enumerate(_dialogue(settings, prior, talk)):
                 shown = _BLAND if jitter.random() < settings.bland else 1.0
                 z = shown * profiles[who, emotion] + settings.overlap * jitter.standard_normal(4)
-                rate, pitch, spread, level = rest[who] + _UNITS * z
+                manners = [_manner(rest[who] + _UNITS * z)]
+                if mixing.random() < settings.mixed:
+                    second = (emotion + int(mixing.integers(1, len(EMOTIONS)))) % len(EMOTIONS)
+                    z = shown * profiles[who, second]
+                    z += settings.overlap * mixing.standard_normal(4)
+                    manners.insert(int(mixing.integers(2)), _manner(rest[who] + _UNITS * z))
                 felt = EMOTIONS[emotion]
                 hidden = talk.random() < settings.unlabelled
                 gender = genders[who]
@@ -159,13 +180,22 @@ def plan(settings: DemoSettings) -> list[Turn]:
                         label=("fru" if felt in ("ang", "sad") else "xxx") if hidden else felt,
                         phrase=SENTENCES[sentences[number % len(SENTENCES)]],
                         voice=_voice(session, gender),
-                        rate=int(np.clip(np.exp(rate), 90, 380)),
-                        pitch=int(np.clip(pitch, 0, 99)),
-                        pitch_range=int(np.clip(spread, 0, 99)),
-                        level=round(float(np.clip(level, -30, 6)), 2),
+                        **asdict(manners[0]),
+                        later=manners[1] if manners[1:] else None,
                     )
                 )
     return turns
+
+
+def _manner(place: np.ndarray) -> Manner:
+    """espeak's numbers from a logarithm of the rate, pitch, pitch range and level, (4,)."""
+    rate, pitch, spread, level = place
+    return Manner(
+        rate=int(np.clip(np.exp(rate), 90, 380)),
+        pitch=int(np.clip(pitch, 0, 99)),
+        pitch_range=int(np.clip(spread, 0, 99)),
+        level=round(float(np.clip(level, -30, 6)), 2),
+    )
 
 
 def _dialogue(
@@ -246,7 +276,9 @@ def _holds(target: Path, settings: DemoSettings) -> bool:
         return False
     stored = target / "settings.json"
     if stored.is_file() and (target / "manifest.csv").is_file():
-        if stored.read_text(encoding="utf-8") == _signature(settings):
+        # What an older signature does not name has its default, which changes no audio.
+        older = _signature(settings).replace('  "mixed": 0.0,\n', "")
+        if stored.read_text(encoding="utf-8") in (_signature(settings), older):
             return True
         reason = "holds a corpus of other settings"
     else:

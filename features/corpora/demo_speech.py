@@ -16,7 +16,7 @@ import espeakng_loader
 import numpy as np
 import soxr
 
-from features.corpora.demo import SAMPLE_RATE, DemoSettings, Turn, plan
+from features.corpora.demo import SAMPLE_RATE, DemoSettings, Manner, Turn, plan
 
 COLUMNS = ("id", "file", "speaker", "emotion", "session", "dialogue", "turn", "gender", "phrase")
 ROOM_NOISE = 8.0
@@ -62,7 +62,7 @@ class Espeak:
         return 0
 
     def speak(self, text: str, voice: str, rate: int, pitch: int, pitch_range: int) -> np.ndarray:
-        """int16 samples at `sample_rate`; the numbers are those of a `Turn`."""
+        """int16 samples at `sample_rate`; the numbers are those of a `Manner`."""
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise RuntimeError(f"espeak-ng has no voice {voice!r}")
         for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_RANGE, pitch_range)):
@@ -79,9 +79,17 @@ class Espeak:
 
 def render(espeak: Espeak, turn: Turn, noise: np.random.Generator) -> np.ndarray:
     """The turn as int16 samples at `SAMPLE_RATE`, in a slightly noisy room."""
-    spoken = espeak.speak(turn.phrase, turn.voice, turn.rate, turn.pitch, turn.pitch_range)
-    samples = soxr.resample(spoken.astype(np.float64), espeak.sample_rate, SAMPLE_RATE)
-    samples = samples * 10 ** (turn.level / 20)
+    parts: list[tuple[str, Manner]] = [(turn.phrase, turn)]
+    if turn.later is not None:
+        words = turn.phrase.split()
+        half = len(words) // 2
+        parts = [(" ".join(words[:half]), turn), (" ".join(words[half:]), turn.later)]
+    spoken = []
+    for text, manner in parts:
+        said = espeak.speak(text, turn.voice, manner.rate, manner.pitch, manner.pitch_range)
+        said = soxr.resample(said.astype(np.float64), espeak.sample_rate, SAMPLE_RATE)
+        spoken.append(said * 10 ** (manner.level / 20))
+    samples = np.concatenate(spoken)
     samples = samples + ROOM_NOISE * noise.standard_normal(samples.shape)
     return np.clip(np.round(samples), -32768, 32767).astype("<i2")
 

@@ -20,6 +20,7 @@ from orchestrator.metrics import (
     scores,
     speaker_bootstrap,
 )
+from orchestrator.report.context import ContextCase, context_cases
 from orchestrator.selection import FoldScore, Nested, best_trial, fold_scores, nested_estimate
 
 BOOTSTRAP_SEED = 0
@@ -52,6 +53,7 @@ class Best:
 
     recalls : mean over the folds whose test part has the class
     confusion : counts pooled over folds, (class, class), rows are truth
+    context : scores by how many of the two turns before have the utterance's class
     by_fold, by_speaker : utterances and scores recomputed from the predictions
     chance_ua, chance_wa : of a guess that knows nothing, and of always the most frequent class
     """
@@ -62,6 +64,7 @@ class Best:
     wa: Interval
     recalls: dict[str, Interval]
     confusion: NDArray[np.int64]
+    context: list[ContextCase]
     by_fold: dict[str, tuple[int, Scores]]
     by_speaker: dict[str, tuple[int, Scores]]
     chance_ua: float
@@ -175,6 +178,7 @@ def _best(trial: Trial, predictions: pa.Table, classes: list[str]) -> Best:
         wa=fold_interval([fold.test.wa for fold in trial.folds]),
         recalls=recalls,
         confusion=counts,
+        context=context_cases(predictions, classes),
         by_fold=_groups(predictions, "fold", classes),
         by_speaker=_groups(predictions, "speaker", classes),
         chance_ua=1 / int((of_class > 0).sum()),

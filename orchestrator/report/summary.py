@@ -10,12 +10,12 @@ from orchestrator.report.findings import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED, Find
 def summarise(findings: Findings) -> dict[str, Any]:
     """A dictionary of plain values; scores are in 0..1, and None where there is none (NaN).
 
-    Keys: `sweep`, `selection`, `metric` (what chose epochs and trials),
-    `optimistic`, `classes`, `chance`, `trials` (by status), `best`
-    (`trial`, `number`, `status`, `score`, `hyperparameters`, `pooled`, `mean_over_folds`,
-    `folds`, `confusion`), `nested`, `optimism`, `warnings`, `notes`. `chance` and `best` are
-    None where no trial has a score, `nested` and `optimism` also where there is no validation
-    part; `nested_unavailable` then says why.
+    Keys: `sweep`, `selection`, `metric` (what chose epochs and trials), `optimistic`, `classes`,
+    `chance`, `trials` (by status), `best` (`trial`, `number`, `status`, `score`,
+    `hyperparameters`, `pooled`, `mean_over_folds`, `folds`, `confusion`, `context`), `nested`,
+    `optimism`, `warnings`, `notes`. `chance` and `best` are None where no trial has a score,
+    `nested` and `optimism` also where there is no validation part; `nested_unavailable` then says
+    why.
     """
     best, nested = findings.best, findings.nested
     optimism = None
@@ -91,6 +91,11 @@ def _best(findings: Findings) -> dict[str, Any] | None:
             for fold in best.trial.folds
         ],
         "confusion": best.confusion.tolist(),
+        "context": [
+            {"same": case.same, "utterances": case.utterances, "share": case.share}
+            | _scores(case.scores)
+            for case in best.context
+        ],
     }
 
 

@@ -155,6 +155,63 @@ def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
         DemoSettings.model_validate(wrong)
 
 
+def test_mixed_turns_sound_in_part_as_another_emotion_and_change_nothing_else() -> None:
+    settings = DemoSettings(dialogues=40, speaker_style=0.0, overlap=0.0, bland=0.0, mixed=0.4)
+    turns, plain = plan(settings), plan(settings.model_copy(update={"mixed": 0.0}))
+    assert all(turn.later is None for turn in plain)
+    assert 0.35 < sum(turn.later is not None for turn in turns) / len(turns) < 0.45
+    manners = ("rate", "pitch", "pitch_range", "level")
+    first = 0
+    for turn, same in zip(turns, plain, strict=True):
+        assert (turn.id, turn.label, turn.emotion, turn.phrase) == (
+            (same.id, same.label, same.emotion, same.phrase)
+        )
+        if turn.later is None:
+            assert turn == same
+            continue
+        felt = [getattr(same, key) for key in manners]
+        halves = [[getattr(half, key) for key in manners] for half in (turn, turn.later)]
+        assert felt in halves  # one half is as it would have been
+        assert halves[0] != halves[1]
+        first += halves[0] == felt
+    mixed = sum(turn.later is not None for turn in turns)
+    assert 0.4 < first / mixed < 0.6
+
+
+@needs_espeak
+def test_a_mixed_turn_is_spoken_in_two_halves(tmp_path: Path) -> None:
+    settings = SMALL.model_copy(update={"mixed": 1.0, "overlap": 0.0, "bland": 0.0})
+    make_demo_corpus(str(tmp_path / "mixed"), settings)
+    checked = 0
+    for turn in plan(settings):
+        assert turn.later is not None
+        if abs(turn.level - turn.later.level) < 8:  # words differ by some decibels themselves
+            continue
+        with wave.open(str(tmp_path / f"mixed/wav/{turn.session}/{turn.id}.wav")) as audio:
+            samples = np.frombuffer(audio.readframes(audio.getnframes()), np.int16).astype(float)
+        quarter = len(samples) // 4
+        power = [np.mean(part**2) for part in (samples[:quarter], samples[-quarter:])]
+        assert (power[0] > power[1]) == (turn.level > turn.later.level), turn.id
+        checked += 1
+    assert checked
+
+
+@needs_espeak
+def test_a_corpus_from_before_there_were_mixed_turns_is_still_known(
+    small: Path, tmp_path: Path
+) -> None:
+    signature = small / "settings.json"
+    now = signature.read_text()
+    assert '"mixed": 0.0' in now
+    try:
+        signature.write_text(now.replace('  "mixed": 0.0,\n', ""))
+        assert make_demo_corpus(str(small), SMALL) == str(small / "manifest.csv")
+        with pytest.raises(FileExistsError, match="other settings"):
+            make_demo_corpus(str(small), SMALL.model_copy(update={"mixed": 0.5}))
+    finally:
+        signature.write_text(now)
+
+
 @needs_espeak
 def test_same_settings_give_the_same_bytes(small: Path, tmp_path: Path) -> None:
     make_demo_corpus(str(tmp_path / "again"), SMALL)

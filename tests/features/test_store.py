@@ -7,8 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pydantic import ValidationError
 
-from features.config import FeatureConfig
-from features.store import Entry, normalise, pool, statistics_of
+from features.config import (
+    FEATURE_CONFIGS,
+    EmobaseConfig,
+    FeatureConfig,
+    FunctionalsConfig,
+    LogMelConfig,
+)
+from features.sets import FEATURES
+from features.store import Entry, normalise, pool, share, statistics_of
 
 FRAMES = arrays.arrays(
     np.float32,
@@ -63,8 +70,56 @@ def test_statistics_over_utterances_are_those_over_all_their_frames() -> None:
     np.testing.assert_array_equal(got.deviation, again.deviation)
 
 
+@given(
+    arrays.arrays(
+        np.float32,
+        st.tuples(st.integers(1, 9), st.just(6)),
+        elements=st.floats(-1000, 1000, width=32),
+    )
+)
+def test_shared_statistics_are_those_of_the_groups_values(frames: np.ndarray) -> None:
+    exact = frames.astype(np.float64)
+    whole = statistics_of([({"id": "u", "speaker": "s"}, entry(frames))])["s"]
+    got = share(whole, 3)
+    assert got.frames == len(frames)
+    groups = exact.reshape(len(frames), 2, 3)
+    np.testing.assert_allclose(got.mean, np.repeat(groups.mean(axis=(0, 2)), 3), atol=1e-9)
+    np.testing.assert_allclose(got.deviation, np.repeat(groups.std(axis=(0, 2)), 3), atol=1e-6)
+    assert share(whole, 1) is whole
+
+
+def test_a_group_of_one_constant_has_no_deviation() -> None:
+    whole = statistics_of([({"id": "u", "speaker": "s"}, entry(np.full((7, 4), 0.1)))])["s"]
+    assert share(whole, 2).deviation.tolist() == [0, 0, 0, 0]
+
+
+def test_every_set_has_its_configuration() -> None:
+    assert list(FEATURE_CONFIGS) == list(FEATURES)
+    for name, kind in FEATURE_CONFIGS.items():
+        assert issubclass(kind, FeatureConfig)
+        assert kind().name == name
+        group = kind().group
+        assert group is not None
+        assert FEATURES[name].dims % group == 0
+        assert kind(normalize="none").group is None
+        with pytest.raises(ValidationError):
+            kind(normalize="speakers")
+    assert (EmobaseConfig().pooling, EmobaseConfig().cap) == (5, 2500)
+    assert (LogMelConfig().pooling, LogMelConfig().cap) == (1, None)
+    assert (LogMelConfig().group, LogMelConfig(normalize="band").group) == (40, 1)
+    assert [FEATURES[name].dims for name in FEATURES] == [45, 120, 988]
+
+
 def test_configuration_is_checked() -> None:
-    assert FeatureConfig().model_dump() == {
+    assert LogMelConfig().segment == 300
+    for odd in (301, 0, -2):
+        with pytest.raises(ValidationError):
+            LogMelConfig(segment=odd)
+    for kind, key in ((LogMelConfig, "pool"), (EmobaseConfig, "segment"),
+                      (FunctionalsConfig, "max_frames")):  # fmt: skip
+        with pytest.raises(ValidationError, match="Extra inputs"):
+            kind(**{key: 4})
+    assert EmobaseConfig().model_dump() == {
         "name": "emobase_lld45",
         "pool": 5,
         "normalize": "speaker",
@@ -73,4 +128,4 @@ def test_configuration_is_checked() -> None:
     }
     for wrong in ({"pool": 0}, {"normalise": "speaker"}, {"name": "mfcc"}, {"max_errors": -1}):
         with pytest.raises(ValidationError):
-            FeatureConfig(**wrong)
+            EmobaseConfig(**wrong)

@@ -60,9 +60,11 @@ def dataset(table: pa.Table) -> Dataset:
     return Dataset(
         frames.astype(np.float32),
         offsets.astype(np.int64),
+        None,
         labels.astype(np.int64),
         own,
         other,
+        np.append(labels, -1)[np.stack([own, other])],
         table["id"].to_pylist(),
         table["speaker"].to_pylist(),
         CLASSES,

@@ -66,6 +66,8 @@ def fold_rows(
                     "prediction": g,
                 }
                 | {f"posterior_{c}": float(p) for c, p in zip(classes, posterior, strict=True)}
+                | {"own_previous": truth[number - 1] if number else None}
+                | {"other_previous": classes[number % len(classes)] if number % 3 else None}
             )
     return rows, predictions, float(np.mean(chosen))
 

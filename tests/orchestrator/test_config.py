@@ -1,9 +1,11 @@
+import pickle
 from pathlib import Path
 
 import pytest
 import yaml
 
 from orchestrator.config import ConfigError, Configuration, load, parse
+from ser_models import MODELS
 
 MINIMAL = {
     "name": "x",
@@ -50,11 +52,13 @@ def test_what_is_wrong_is_named_in_one_line(key: str, value: object, message: st
 
 def test_missing_keys_are_named() -> None:
     with pytest.raises(ConfigError) as caught:
-        parse({"corpus": {"root": "x", "classes": ["a", "b"]}})
+        parse({"corpus": {"root": "x"}, "model": {"name": "iaan"}})
     assert str(caught.value).splitlines() == [
-        "model: this key is required",
+        "corpus.classes: this key is required",
         "name: this key is required",
     ]
+    with pytest.raises(ConfigError, match=r"model.name: this key is required; known: iaan"):
+        parse({"name": "x", "corpus": {"root": "x", "classes": ["a", "b"]}})
     with pytest.raises(ConfigError, match=r"model.name: this key is required; known: iaan"):
         parse(MINIMAL | {"model": {"hidden_size": 8}})
 
@@ -73,6 +77,39 @@ def test_overrides_are_yaml_values(tmp_path: Path) -> None:
     assert found.training.learning_rate == 1e-3
     assert found.corpus.classes == ("x", "y", "z")
     assert found.model.normalize_projection is True
+
+
+def of(model: str, **sections: object) -> dict[str, object]:
+    return MINIMAL | {"model": {"name": model}} | sections
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_each_model_brings_its_features_and_its_published_training(name: str) -> None:
+    configuration = parse(of(name))
+    assert configuration.features.name == MODELS[name].features
+    for key, value in MODELS[name].training.items():
+        assert getattr(configuration.training, key) == value
+    # Workers receive it pickled, though its class has no name that could be imported.
+    assert pickle.loads(pickle.dumps(configuration)) == configuration  # noqa: S301
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (of("iaan", features={"name": "logmel3d"}), "features.name: .*'emobase_lld45'.*'logmel3d'"),
+        (of("ssa_crnn_r", features={"pool": 5}), "features.pool: unknown key; known keys: .*segm"),
+        (of("iaan", features={"segment": 300}), "features.segment: unknown key"),
+        (of("ssa_crnn_r", features={"segment": 301}), "features.segment: .*multiple of 2"),
+        (of("linear_svm", training={"epochs": 3}), "training.epochs: unknown key; known keys: met"),
+        (of("ssa_crnn_r", training={"learning_rate": 0}), "learning_rate: .*greater than 0"),
+        (MINIMAL | {"model": {"name": "acrnn", "regularizer": "none"}}, "model.regularizer: unkn"),
+        (of("ssa_crnn_r", training={"batch_size": 41}), "batch_size: must be a multiple of the 2"),
+    ],
+)
+def test_a_value_that_the_model_would_ignore_is_an_error(raw: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse(raw)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from orchestrator.config import Configuration
 from orchestrator.cross_validation import Task, cross_validate
 from orchestrator.folds import Fold
 from orchestrator.ledger import Ledger, TrialRecord
-from orchestrator.training import FoldRun
+from orchestrator.training import fold_run
 
 
 class KilledError(Exception):
@@ -41,7 +41,7 @@ def run(
         if metrics["epoch"] == kill_after:
             raise KilledError
 
-    runs = [FoldRun(fold, dataset, configuration) for fold in folds]
+    runs = [fold_run(fold, dataset, configuration) for fold in folds]
     return cross_validate(task, runs, Ledger(Storage.open(str(folder))), report), reports
 
 
@@ -88,11 +88,10 @@ def test_saved_weights_give_the_saved_predictions(
 ) -> None:
     record, _ = run(tmp_path, dataset, folds, configuration)
     fold = folds[1]
-    again = FoldRun(fold, dataset, configuration)
+    again = fold_run(fold, dataset, configuration)
     weights = load_file(tmp_path / f"trials/{record.id}/fold-{fold.name}.safetensors")
     again.model.load_state_dict(weights)
-    rows, logits = again.predict(np.sort(fold.test))
-    posteriors = torch.softmax(logits.double(), 1).numpy()[np.argsort(rows)]
+    posteriors = again.predict(np.sort(fold.test)).exp().numpy()
     table = pq.read_table(tmp_path / f"trials/{record.id}/predictions.parquet").to_pylist()
     saved = [row for row in table if row["fold"] == fold.name]
     np.testing.assert_array_equal(
@@ -164,12 +163,12 @@ def test_a_commit_never_deletes_the_checkpoint_it_made(
 ) -> None:
     """Kills leave folders of later epochs without a manifest; they must not count as kept."""
     storage = Storage.open(str(tmp_path))
-    fold_run = FoldRun(folds[0], dataset, configuration)
+    run = fold_run(folds[0], dataset, configuration)
     for epoch in (12, 13):
-        checkpoints.write_state(storage, epoch, fold_run)
+        checkpoints.write_state(storage, epoch, run)
     for epoch in (10, 11):
-        files = checkpoints.write_state(storage, epoch, fold_run)
-        rows = fold_run.train_epoch()
+        files = checkpoints.write_state(storage, epoch, run)
+        rows = run.train_epoch()
         checkpoints.commit(storage, checkpoints.Checkpoint(epoch, rows, [0.1], 1.0), files)
     assert checkpoints.newest(storage).epoch == 11
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-00010", "checkpoint-00011"]
@@ -204,11 +203,11 @@ def test_a_hostile_checkpoint_runs_no_code(
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return Path.touch, (tmp_path / "owned",)
 
-    fold_run = FoldRun(folds[0], dataset, configuration)
+    run = fold_run(folds[0], dataset, configuration)
     storage = Storage.open(str(tmp_path))
     path = tmp_path / f"checkpoint-00001/fold-{folds[0].name}.pt"
     path.parent.mkdir()
     torch.save({"epoch": Hostile()}, path)
     with pytest.raises(Exception, match=r"weights_only|Weights only"):
-        checkpoints.read_state(storage, 1, fold_run)
+        checkpoints.read_state(storage, 1, run)
     assert not (tmp_path / "owned").exists()

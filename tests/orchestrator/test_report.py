@@ -243,6 +243,25 @@ def test_summary_is_json_and_agrees_with_the_page(mixed: Ledger, page: Page) -> 
     assert not found["optimistic"]
 
 
+def test_context_cases_are_counted_from_the_predictions(mixed: Ledger, page: Page) -> None:
+    best = summary(mixed)["best"]
+    rows = mixed.predictions(best["trial"]).to_pylist()
+    cases: dict[str, list[dict[str, Any]]] = {"both": [], "one": [], "none": []}
+    for row in rows:
+        equal = [row["truth"] == row[key] for key in ("own_previous", "other_previous")]
+        cases[("none", "one", "both")[sum(equal)]].append(row)
+    assert [case["same"] for case in best["context"]] == list(cases)
+    for case in best["context"]:
+        mine = cases[case["same"]]
+        truth, guess = [row["truth"] for row in mine], [row["prediction"] for row in mine]
+        assert case["utterances"] == len(mine) > 0
+        assert case["share"] == pytest.approx(len(mine) / len(rows))
+        assert case["wa"] == pytest.approx(accuracy_score(truth, guess))
+        assert case["ua"] == pytest.approx(balanced_accuracy_score(truth, guess))
+    shown = page.tables["context"][1:]
+    assert [int(cells[1]) for cells in shown] == [case["utterances"] for case in best["context"]]
+
+
 def test_csv_files_hold_every_trial_and_every_epoch(mixed: Ledger, page: Page) -> None:
     text = mixed.storage.read("report/trials.csv").decode()
     trials = list(csv.DictReader(io.StringIO(text)))

@@ -19,6 +19,9 @@ from orchestrator.ledger import Ledger
 SER = [sys.executable, "-m", "orchestrator.cli"]
 
 
+SMALL_CRNN = {"first_maps": 2, "maps": 2, "conv_layers": 1, "linear_size": 8}
+
+
 def configure(folder: Path, manifest: Path, **sections: object) -> Path:
     raw = {
         "name": "toy",
@@ -30,7 +33,10 @@ def configure(folder: Path, manifest: Path, **sections: object) -> Path:
         "cluster": {"concurrent_trials": 2},
     }
     for section, values in sections.items():
-        raw[section] = {**raw.get(section, {}), **values} if isinstance(values, dict) else values
+        # Another model has keys of its own.
+        if isinstance(values, dict) and not (section == "model" and "name" in values):
+            values = {**raw.get(section, {}), **values}
+        raw[section] = values
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(raw))
     return path
@@ -116,6 +122,37 @@ def test_a_sweep_that_is_killed_ends_as_one_that_was_not(tmp_path: Path, spoken:
     assert "model.dropout was 0.1 and is now 0.5" in changed.stderr
 
 
+def test_every_kind_of_model_is_searched_scored_and_compared(tmp_path: Path, spoken: Path) -> None:
+    crnn = configure(
+        tmp_path,
+        spoken,
+        name="crnn",
+        model={"name": "ssa_crnn_r", **SMALL_CRNN},
+        training={"epochs": 2, "batch_size": 16},
+        search={"space": "ssa_crnn_r", "trials": 2, "scheduler": "none"},
+    )
+    done = ser("sweep", crnn)
+    assert done.returncode == 0, done.stderr
+    raw = yaml.safe_load(crnn.read_text())
+    raw |= {"name": "svm", "model": {"name": "linear_svm"}, "training": {"seed": 0}}
+    raw["search"] |= {"space": "linear_svm"}
+    svm = tmp_path / "svm.yaml"
+    svm.write_text(yaml.safe_dump(raw))
+    done = ser("sweep", svm)
+    assert done.returncode == 0, done.stderr
+    folders = [tmp_path / "runs" / name for name in ("svm", "crnn")]
+    for folder in folders:
+        found = json.loads(ser("report", folder, "--json").stdout)
+        assert found["trials"]["complete"] == 2
+        assert 0 < found["nested"]["pooled"]["ua"] <= 1
+        assert sum(case["share"] for case in found["best"]["context"]) == pytest.approx(1)
+    compared = json.loads(ser("compare", *folders, "--json").stdout)
+    assert [compared[side]["model"] for side in ("first", "second")] == ["linear_svm", "ssa_crnn_r"]
+    assert compared["first"]["folds"].keys() == compared["second"]["folds"].keys()
+    again = ser("sweep", svm)
+    assert "2 done before" in again.stderr
+
+
 def test_wrong_use_is_one_line_and_exit_code_2(
     tmp_path: Path,
     spoken: Path,
@@ -134,10 +171,18 @@ def test_wrong_use_is_one_line_and_exit_code_2(
         ({"corpus": {"name": "iemocapp"}}, "corpus.name: no corpus iemocapp; known: "),
         ({"folds": {"scheme": "kfold"}}, "folds.scheme: no scheme kfold; known: "),
         ({"model": {"hidden_size": 7}}, "hidden_size is 7: it must be even"),
-        ({"search": {"space": "iaann"}}, "search.space: no space iaann; known: iaan"),
+        ({"search": {"space": "iaann"}}, "search.space: no space iaann; known: acrnn, "),
         ({"search": {"sampler": "grid"}}, "search.space: training.learning_rate: a grid needs"),
         ({"search": {"space": str(unsearchable)}}, "corpus.note cannot be searched"),
         ({"search": {"space": str(odd)}}, "hidden_size is 17: it must be even"),
+        ({"search": {"space": "acrnn_r"}}, "acrnn_r: model.embedding_size: unknown key"),
+        (
+            {"model": {"name": "acrnn_r", "regularizer_weight": 0.1, **SMALL_CRNN}}
+            | {"search": {"space": "acrnn_r"}},
+            "space: acrnn_r: model: regularizer_weight is 0.1, but regularizer is none",
+        ),
+        ({"corpus": {"only": {"style": ["scripted"]}}}, "corpus.only: no row has style scripted"),
+        ({"corpus": {"only": {"turn": ["1"]}}}, "corpus.only: no column turn of names; there are"),
         ({"storage": "s4://bucket"}, "storage: s4://bucket: "),
         ({"cluster": {"workers_per_trial": 4}}, "cluster.workers_per_trial: 4 workers cannot"),
     ]
@@ -148,8 +193,8 @@ def test_wrong_use_is_one_line_and_exit_code_2(
             main()
         assert ended.value.code == 2, sections
         out, err = capsys.readouterr()
-        (line,) = err.strip().splitlines()
-        assert message in line
+        assert len(err.strip().splitlines()) == 1, err
+        assert message in err
         assert out == ""
     assert not (tmp_path / "runs").exists()
 

@@ -8,8 +8,9 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from orchestrator.batches import Dataset
 from orchestrator.config import Configuration
+from orchestrator.fold_run import FoldRun, TrainingError, derived_seed, seeded
 from orchestrator.folds import Fold
-from orchestrator.training import FoldRun, TrainingError, derived_seed, seeded
+from orchestrator.training import fold_run
 
 CPU = torch.device("cpu")
 
@@ -19,7 +20,7 @@ def epochs(run: FoldRun, count: int) -> list[dict[str, object]]:
 
 
 def test_a_fold_learns(dataset: Dataset, folds: list[Fold], configuration: Configuration) -> None:
-    run = FoldRun(folds[0], dataset, configuration.with_values({"training.epochs": 30}))
+    run = fold_run(folds[0], dataset, configuration.with_values({"training.epochs": 30}))
     rows = epochs(run, 15)
     assert max(row["ua"] for row in rows if row["split"] == "validation") > 0.6  # chance is 0.25
     assert rows[-2]["loss"] < rows[0]["loss"]
@@ -28,33 +29,33 @@ def test_a_fold_learns(dataset: Dataset, folds: list[Fold], configuration: Confi
 def test_an_epoch_depends_on_seed_fold_and_epoch_alone(
     dataset: Dataset, folds: list[Fold], configuration: Configuration
 ) -> None:
-    alone = epochs(FoldRun(folds[1], dataset, configuration), 3)
+    alone = epochs(fold_run(folds[1], dataset, configuration), 3)
     torch.manual_seed(123)  # whatever state the process is in
-    first, second = (FoldRun(fold, dataset, configuration) for fold in folds[:2])
+    first, second = (fold_run(fold, dataset, configuration) for fold in folds[:2])
     interleaved = [row for _ in range(3) for run in (first, second) for row in run.train_epoch()]
     assert [row for row in interleaved if row["fold"] == folds[1].name] == alone
     other = configuration.with_values({"training.seed": 1})
-    assert epochs(FoldRun(folds[1], dataset, other), 3) != alone
+    assert epochs(fold_run(folds[1], dataset, other), 3) != alone
 
 
 def test_training_leaves_the_process_generators_alone(
     dataset: Dataset, folds: list[Fold], configuration: Configuration
 ) -> None:
     before = torch.get_rng_state()
-    FoldRun(folds[0], dataset, configuration).train_epoch()
+    fold_run(folds[0], dataset, configuration).train_epoch()
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_state_goes_on_to_the_same_bits(
     dataset: Dataset, folds: list[Fold], configuration: Configuration, tmp_path: object
 ) -> None:
-    straight = FoldRun(folds[0], dataset, configuration)
+    straight = fold_run(folds[0], dataset, configuration)
     expected = epochs(straight, 4)
-    run = FoldRun(folds[0], dataset, configuration)
+    run = fold_run(folds[0], dataset, configuration)
     epochs(run, 2)
     path = tmp_path / "state.pt"
     torch.save(run.state(), path)
-    resumed = FoldRun(folds[0], dataset, configuration)
+    resumed = fold_run(folds[0], dataset, configuration)
     resumed.load_state(torch.load(path, weights_only=True))
     assert epochs(resumed, 2) == expected[4:]
     assert resumed.best_epoch == straight.best_epoch
@@ -65,10 +66,10 @@ def test_state_goes_on_to_the_same_bits(
 def test_scores_are_scikit_learns(
     dataset: Dataset, folds: list[Fold], configuration: Configuration
 ) -> None:
-    run = FoldRun(folds[0], dataset, configuration)
+    run = fold_run(folds[0], dataset, configuration)
     row = epochs(run, 2)[-1]
-    rows, logits = run.predict(folds[0].validation)
-    truth, predicted = dataset.labels[rows], logits.argmax(1).numpy()
+    logits = run.predict(folds[0].validation)
+    truth, predicted = dataset.labels[folds[0].validation], logits.argmax(1).numpy()
     assert row["ua"] == pytest.approx(balanced_accuracy_score(truth, predicted))
     assert row["wa"] == pytest.approx(accuracy_score(truth, predicted))
     assert row["loss"] == pytest.approx(
@@ -79,7 +80,7 @@ def test_scores_are_scikit_learns(
 def test_the_selected_weights_are_those_of_the_best_epoch(
     dataset: Dataset, folds: list[Fold], configuration: Configuration
 ) -> None:
-    run = FoldRun(folds[0], dataset, configuration.with_values({"training.epochs": 12}))
+    run = fold_run(folds[0], dataset, configuration.with_values({"training.epochs": 12}))
     rows = [row for row in epochs(run, 12) if row["split"] == "validation"]
     best = max(rows, key=lambda row: row["ua"])  # the first of equals
     assert run.best_epoch == best["epoch"]
@@ -91,7 +92,7 @@ def test_the_selected_weights_are_those_of_the_best_epoch(
 def test_finish_scores_the_test_part_once_with_posteriors_of_every_utterance(
     dataset: Dataset, folds: list[Fold], configuration: Configuration
 ) -> None:
-    run = FoldRun(folds[0], dataset, configuration)
+    run = fold_run(folds[0], dataset, configuration)
     assert all(row["split"] != "test" for row in epochs(run, 2))
     added, predictions = run.finish()
     assert [(row["split"], row["epoch"]) for row in added] == [("test", run.best_epoch)]
@@ -110,8 +111,8 @@ def test_labels_of_the_test_part_change_nothing_but_its_scores(
     permuted = dataset.labels.copy()
     permuted[folds[0].test] = np.random.default_rng(0).permutation(permuted[folds[0].test])
     assert not np.array_equal(permuted, dataset.labels)
-    honest = FoldRun(folds[0], dataset, configuration)
-    blind = FoldRun(folds[0], dataclasses.replace(dataset, labels=permuted), configuration)
+    honest = fold_run(folds[0], dataset, configuration)
+    blind = fold_run(folds[0], dataclasses.replace(dataset, labels=permuted), configuration)
     assert epochs(honest, 4) == epochs(blind, 4)
     (test,), predictions = honest.finish()
     (other_test,), other_predictions = blind.finish()
@@ -128,7 +129,7 @@ def test_weight_decay_reaches_the_projections_only(
         changed = configuration.with_values(
             {"training.weight_decay": decay, "training.batch_size": 1000}
         )
-        run = FoldRun(folds[0], dataset, changed)
+        run = fold_run(folds[0], dataset, changed)
         run.train_epoch()
         return run.model.state_dict()
 
@@ -143,7 +144,7 @@ def test_patience_ends_a_fold(
     hopeless = configuration.with_values(
         {"training.learning_rate": 1e-12, "training.epochs": 50, "training.patience": 3}
     )
-    run = FoldRun(folds[0], dataset, hopeless)
+    run = fold_run(folds[0], dataset, hopeless)
     while not run.ended:
         run.train_epoch()
     assert run.epoch == run.best_epoch + 3 < 50
@@ -154,7 +155,7 @@ def test_numbers_that_are_not_finite_name_fold_epoch_and_remedy(
 ) -> None:
     frames = dataset.frames.copy()
     frames[dataset.offsets[folds[0].train[0]]] = np.nan
-    run = FoldRun(folds[0], replace(dataset, frames=frames), configuration)
+    run = fold_run(folds[0], replace(dataset, frames=frames), configuration)
     with pytest.raises(TrainingError, match=r"fold s0, epoch 1: .*training.learning_rate"):
         run.train_epoch()
 

@@ -65,6 +65,11 @@ def test_integers_stay_integers() -> None:
         ("{first: {b: 1}, parameters: {a: {choices: [1]}}}", "`first` has b"),
         ("{first: {a: 2}, parameters: {a: {choices: [1]}}}", "`first` has a: 2"),
         ("{first: {a: 2.5}, parameters: {a: {low: 0.0, high: 1.0}}}", r"`first` has a: 2\.5"),
+        (
+            "{first: {b: 1}, parameters: {a: {choices: [x, y]}, "
+            "b: {choices: [1], when: {a: [x]}}}}",
+            "`first` has b, which its `when` leaves closed",
+        ),
         ("- 1", "mapping|dictionary"),
         ("a: [", "not readable as YAML"),
     ],
@@ -74,6 +79,26 @@ def test_what_is_wrong_is_named(tmp_path: Path, content: str, message: str) -> N
     path.write_text(content)
     with pytest.raises(SpaceError, match=message):
         load_space(str(path))
+
+
+def test_corners_open_what_a_parameter_depends_on() -> None:
+    raw = {
+        "parameters": {
+            "kind": {"choices": ["none", "penalty"]},
+            "weight": {"low": 0.5, "high": 0.5, "when": {"kind": ["penalty", "other"]}},
+            "shape": {"choices": [1], "when": {"weight": [0.5]}},
+        }
+    }
+    space = Space.model_validate(raw)
+    assert space.corners("kind") == [{"kind": "none"}, {"kind": "penalty"}]
+    assert {"kind": "penalty", "weight": 0.5} in space.corners("weight")
+    assert space.corners("shape") == [{"kind": "penalty", "weight": 0.5, "shape": 1}]
+    raw["parameters"]["weight"]["when"] = {"kind": ["other"]}
+    with pytest.raises(SpaceError, match=r"weight: kind is never one of \['other'\]"):
+        Space.model_validate(raw).corners("weight")
+    raw["parameters"]["weight"]["when"] = {"shape": [1]}
+    with pytest.raises(SpaceError, match="weight: `when` names shape, which is no earlier"):
+        Space.model_validate(raw).corners("weight")
 
 
 def test_an_unknown_name_and_an_uncountable_grid() -> None:

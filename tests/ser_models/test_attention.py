@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from ser_models.attention import BahdanauAttention, InteractionAttention, masked_softmax
+from ser_models.attention import (
+    BahdanauAttention,
+    DotAttention,
+    InteractionAttention,
+    SelfSpeakerAttention,
+    masked_softmax,
+)
 
 BATCH, TIME, SIZE, CONTEXT, ATTENTION = 3, 7, 6, 5, 4
 LENGTHS = (7, 4, 1)
@@ -63,6 +69,67 @@ def test_interaction_attention_is_its_equation(states: torch.Tensor, mask: torch
         expected = _softmax(scores)
         np.testing.assert_allclose(weights[row, :length].detach(), expected, atol=1e-6)
         np.testing.assert_allclose(pooled[row].detach(), expected @ h, atol=1e-6)
+
+
+def test_dot_attention_is_its_equation(states: torch.Tensor, mask: torch.Tensor) -> None:
+    layer = DotAttention(SIZE)
+    pooled, weights = layer(states, mask)
+    w = _weights(layer)["score.weight"][0]
+    for row, length in enumerate(LENGTHS):
+        h = states[row, :length].numpy()
+        expected = _softmax([float(h_t @ w) for h_t in h])
+        np.testing.assert_allclose(weights[row, :length].detach(), expected, atol=1e-6)
+        np.testing.assert_allclose(pooled[row].detach(), expected @ h, atol=1e-6)
+
+
+STEPS = 9  # of a whole segment: more than any row here has
+
+
+def test_self_speaker_attention_is_its_equations(states: torch.Tensor, mask: torch.Tensor) -> None:
+    layer = SelfSpeakerAttention(SIZE, STEPS)
+    speaker = torch.randn(BATCH, TIME, SIZE)
+    pooled, of_emotion, of_speaker = layer(states, speaker, mask)
+    w = _weights(layer)
+    for row, length in enumerate(LENGTHS):
+        h_em, h_sp = states[row, :length].numpy(), speaker[row, :length].numpy()
+        q = h_em.T @ w["query"][:length]
+        # A linear layer multiplies from the left: its weight is W transposed.
+        scores = np.concatenate(
+            [h_em @ w["emotion_key.weight"].T @ q, h_sp @ w["speaker_key.weight"].T @ q]
+        ) / np.sqrt(STEPS)
+        a_em, a_sp = np.split(_softmax(scores.tolist()), 2)
+        c = np.concatenate(
+            [
+                a_em @ (h_em @ w["emotion_value.weight"].T),
+                a_sp @ (h_sp @ w["speaker_value.weight"].T),
+            ]
+        )
+        np.testing.assert_allclose(of_emotion[row, :length].detach(), a_em, atol=1e-6)
+        np.testing.assert_allclose(of_speaker[row, :length].detach(), a_sp, atol=1e-6)
+        np.testing.assert_allclose(pooled[row].detach(), c, atol=1e-6)
+
+
+def test_self_speaker_attention_depends_on_no_padding(
+    states: torch.Tensor, mask: torch.Tensor
+) -> None:
+    layer = SelfSpeakerAttention(SIZE, STEPS)
+    speaker, rubbish = torch.randn(BATCH, TIME, SIZE), torch.full((BATCH, 2, SIZE), 1e3)
+    longer_mask = torch.cat([mask, torch.zeros(BATCH, 2, dtype=torch.bool)], dim=1)
+    expected = layer(states, speaker, mask)
+    longer = layer(
+        torch.cat([states, rubbish], dim=1), torch.cat([speaker, rubbish], dim=1), longer_mask
+    )
+    torch.testing.assert_close(longer[0], expected[0])
+    for curve, short in zip(longer[1:], expected[1:], strict=True):
+        torch.testing.assert_close(curve[:, :TIME], short)
+        assert (curve[:, TIME:] == 0).all()
+
+
+def test_self_speaker_attention_refuses_more_steps_than_its_query_has() -> None:
+    layer = SelfSpeakerAttention(SIZE, 4)
+    states, mask = torch.randn(1, 5, SIZE), torch.ones(1, 5, dtype=torch.bool)
+    with pytest.raises(ValueError, match="5 steps"):
+        layer(states, states, mask)
 
 
 def test_weights_sum_to_one_over_real_frames_and_are_zero_on_padding(mask: torch.Tensor) -> None:

@@ -1,0 +1,124 @@
+"""Every model on nEMO's real speech: nested UA by session and by repeated 80/20, as a table.
+
+One configuration a model, written below before any was scored, and the same for both protocols:
+nothing is tuned on what is reported. The epoch is chosen on a validation part, and each test part
+is scored once, so the nested and the plain estimate are one. Every run is a `ser train` of its own
+that goes on where it stopped; two are at work at a time.
+
+    python benchmarks/nemo_models.py NEMO/manifest.csv [STORAGE] > docs/nemo-table.md
+"""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "nemo.yaml"
+SEED = 0
+AT_A_TIME = 2
+
+TURNS = {"epochs": 30, "patience": 10, "learning_rate": 1e-3}
+SPECTROGRAMS = {"epochs": 15, "patience": 5, "learning_rate": 1e-3}
+IAAN = {"hidden_size": 64, "attention_size": 64, "dropout": 0.3}
+ACRNN = {
+    "first_maps": 8,
+    "maps": 16,
+    "conv_layers": 1,
+    "linear_size": 64,
+    "hidden_size": 32,
+    "embedding_size": 32,
+}
+BILSTM = {"dense_size": 128, "hidden_size": 32, "dropout": 0.3}
+MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "linear_svm": ({}, {}),
+    "bilstm_att": (BILSTM, TURNS),
+    "bigru_att": (IAAN, TURNS),
+    "bigru_iaa": (IAAN, TURNS),
+    "rand_iaan": (IAAN, TURNS),
+    "iaan": (IAAN, TURNS),
+    "acrnn": (ACRNN, SPECTROGRAMS),
+    "acrnn_r": (ACRNN, SPECTROGRAMS),
+    "ssa_crnn_r": (ACRNN, SPECTROGRAMS),
+}
+PROTOCOLS = {
+    "session": {"scheme": "leave_one_session_out", "selection": "validation"},
+    "80-20": {"scheme": "random_repeated", "folds": 3, "selection": "validation", "seed": SEED},
+}
+
+
+def configuration(model: str, protocol: str, manifest: str, storage: str) -> dict[str, Any]:
+    """The whole configuration of one run."""
+    sizes, training = MODELS[model]
+    corpus = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))["corpus"]
+    return {
+        "corpus": corpus | {"root": manifest},
+        "model": {"name": model, **sizes},
+        "folds": PROTOCOLS[protocol],
+        "training": {"seed": SEED, **training},
+        "storage": storage,
+        "name": f"nemo-{protocol}-{model}",
+    }
+
+
+def ser(command: str, path: str, *options: str) -> str:
+    """Run a `ser` command; its standard output. Raises CalledProcessError where it fails."""
+    line = [sys.executable, "-m", "orchestrator.cli", command, path, *options]
+    return subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def main(manifest: str, storage: str = "runs") -> None:
+    """Train what is missing, then print the table."""
+    configs = Path(storage, "configurations")
+    configs.mkdir(parents=True, exist_ok=True)
+    runs = {
+        (model, protocol): configs / f"{protocol}-{model}.yaml"
+        for protocol in PROTOCOLS
+        for model in MODELS
+    }
+    for (model, protocol), path in runs.items():
+        path.write_text(
+            yaml.safe_dump(configuration(model, protocol, manifest, storage), sort_keys=False)
+        )
+    for model in ("linear_svm", "bigru_att", "acrnn"):  # a model for each feature set
+        ser("extract", str(runs[model, "session"]))
+    with ThreadPoolExecutor(AT_A_TIME) as threads:
+        list(threads.map(lambda path: ser("train", str(path)), runs.values()))
+    found = {}
+    for key, path in runs.items():
+        name = yaml.safe_load(path.read_text())["name"]
+        found[key] = json.loads(ser("report", f"{storage}/{name}", "--json"))
+        (record,) = Path(storage, name, "trials").glob("*/trial.json")
+        found[key]["seconds"] = json.loads(record.read_text())["seconds"]
+    print(
+        "| model | session: nested UA | 95 % by speakers | time | 80/20: nested UA | 95 % over "
+        "splits | time |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for model in MODELS:
+        print(
+            f"| `{model}` | {' | '.join(cells(found[model, name], name) for name in PROTOCOLS)} |"
+        )
+
+
+def cells(report: dict[str, Any], protocol: str) -> str:
+    """UA, its interval and the training time of one run.
+
+    Sessions are pooled, for each utterance is tested once. Splits are averaged: an utterance may
+    be in several test parts, and the speakers are known ones.
+    """
+    nested, best = report["nested"], report["best"]
+    if protocol == "session":
+        value, interval = nested["pooled"]["ua"], best["pooled"]["ua"]
+    else:
+        value = interval = nested["mean_over_folds"]["ua"]
+        value = value["value"]
+    between = f"{100 * interval['low']:.1f} to {100 * interval['high']:.1f}"
+    return f"{100 * value:.1f} | {between} | {report['seconds']:.0f} s"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,142 @@
+"""emobase's functionals against openSMILE's own descriptors, and the least it takes."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from features.functionals import COLUMNS, DIMS, check_finite, extract
+
+RATE = 16_000
+
+
+def noise(samples: int, seed: int = 0) -> np.ndarray:
+    return (np.random.default_rng(seed).normal(size=samples) * 0.1).astype(np.float32)
+
+
+def harmonics(f0: float, seconds: float = 1.0) -> np.ndarray:
+    t = np.arange(int(seconds * RATE)) / RATE
+    return 0.1 * sum(np.sin(2 * np.pi * f0 * k * t) / k for k in range(1, int(7500 / f0)))
+
+
+def test_the_columns_are_opensmiles() -> None:
+    import opensmile
+
+    smile = opensmile.Smile(opensmile.FeatureSet.emobase, opensmile.FeatureLevel.Functionals)
+    assert tuple(smile.feature_names) == COLUMNS
+    assert len(COLUMNS) == DIMS == 988
+
+
+def test_the_columns_need_no_opensmile() -> None:
+    code = "import sys, features.functionals; print('opensmile' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_they_are_functionals_of_the_packages_descriptors() -> None:
+    import opensmile
+
+    signal = np.concatenate([harmonics(150), noise(RATE), harmonics(300)]).astype(np.float32)
+    got = dict(zip(COLUMNS, extract(signal, RATE)[0].astype(np.float64), strict=True))
+    level = opensmile.FeatureLevel.LowLevelDescriptors
+    smile = opensmile.Smile(opensmile.FeatureSet.emobase, level)
+    descriptors = dict(zip(smile.feature_names, smile(signal, RATE)[0], strict=True))
+    assert len(descriptors) == 26
+    for name, x in descriptors.items():
+        x = x[:-3].astype(np.float64)  # (frames,): openSMILE leaves the last three out of them
+        t = np.arange(len(x))
+        slope, start = np.polyfit(t, x, 1)
+        quartiles = np.quantile(x, [0.25, 0.5, 0.75])
+        want = {
+            "max": x.max(),
+            "min": x.min(),
+            "range": np.ptp(x),
+            "amean": x.mean(),
+            "linregc1": slope,
+            "linregc2": start,
+            "linregerrA": np.abs(x - slope * t - start).mean(),
+            "linregerrQ": ((x - slope * t - start) ** 2).mean(),
+            "stddev": x.std(),
+            "skewness": ((x - x.mean()) ** 3).mean() / x.std() ** 3,
+            "kurtosis": ((x - x.mean()) ** 4).mean() / x.std() ** 4,
+            **{f"quartile{i + 1}": quartile for i, quartile in enumerate(quartiles)},
+            "iqr1-3": quartiles[2] - quartiles[0],
+        }
+        for functional, value in want.items():
+            power = 2 if functional == "linregerrQ" else 1
+            scale = 1.0 if functional in ("skewness", "kurtosis") else np.ptp(x) ** power
+            assert got[f"{name}_{functional}"] == pytest.approx(value, abs=1e-5 * scale)
+        assert x[int(got[f"{name}_maxPos"])] == pytest.approx(x.max(), rel=1e-6)
+        assert x[int(got[f"{name}_minPos"])] == pytest.approx(x.min(), rel=1e-6)
+
+
+@pytest.mark.parametrize("samples", [640, 641, 800, 3200, RATE, RATE * 20])
+def test_one_row_however_long(samples: int) -> None:
+    values = extract(noise(samples), RATE)
+    assert values.shape == (1, 988)
+    assert values.dtype == np.float32
+    assert np.isfinite(values).all()
+
+
+@pytest.mark.parametrize(
+    "signal", [np.zeros(RATE), np.full(RATE, 0.25), np.eye(1, RATE, 8000)[0], harmonics(200)]
+)
+def test_odd_signals_are_finite(signal: np.ndarray) -> None:
+    assert np.isfinite(extract(signal, RATE)).all()
+
+
+@pytest.mark.filterwarnings("ignore:Segment too short")
+def test_640_samples_are_the_least_that_opensmile_takes() -> None:
+    import opensmile
+
+    smile = opensmile.Smile(opensmile.FeatureSet.emobase, opensmile.FeatureLevel.Functionals)
+    assert np.isnan(smile(noise(639), RATE)).all()
+    assert np.isfinite(smile(noise(640), RATE)).all()
+
+
+def test_full_scale_does_not_wrap() -> None:
+    loud = np.where(noise(RATE) > 0, 1.0, -1.0)
+    np.testing.assert_array_equal(extract(loud, RATE), extract(np.minimum(loud, 0.99997), RATE))
+    np.testing.assert_array_equal(extract(loud * 3, RATE), extract(loud, RATE))
+
+
+def test_other_rates_are_resampled() -> None:
+    import soxr
+
+    values = extract(soxr.resample(harmonics(200), RATE, 44_100), 44_100)
+    assert values[0, COLUMNS.index("F0_sma_quartile2")] == pytest.approx(200, abs=3)
+
+
+def test_same_signal_same_bits() -> None:
+    signal = noise(RATE)
+    before = signal.copy()
+    np.testing.assert_array_equal(extract(signal, RATE), extract(signal.astype(float), RATE))
+    np.testing.assert_array_equal(signal, before)
+
+
+def test_what_is_not_finite_is_named() -> None:
+    values = np.zeros((1, 988))
+    check_finite(values)
+    values[0, COLUMNS.index("F0_sma_kurtosis")] = np.nan
+    with pytest.raises(ValueError, match=r"not finite for F0_sma_kurtosis$"):
+        check_finite(values)
+    values[:] = np.inf
+    with pytest.raises(ValueError, match=r"for pcm_intensity_sma_max, .* and 983 more$"):
+        check_finite(values)
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "reason"),
+    [
+        (np.zeros((1000, 2)), RATE, "mono"),
+        (np.zeros(1000, np.int16), RATE, "float"),
+        (np.zeros(639), RATE, r"too short: 639 samples at 16 kHz, the least is 640 \(40 ms\)"),
+        (np.zeros(319), 8000, "too short"),
+        (np.full(1000, np.nan), RATE, "finite"),
+        (np.zeros(1000), 0, "sample rate"),
+    ],
+)
+def test_what_cannot_be_extracted_is_refused(samples: np.ndarray, rate: int, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        extract(samples, rate)

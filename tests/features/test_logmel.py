@@ -1,0 +1,193 @@
+"""3-D log-mel against librosa, and against what can be said of a signal beforehand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from features.logmel import BANDS, COLUMNS, FLOOR, extract, frame_count
+from features.manifest import read_manifest
+
+RATE = 16_000
+
+
+def noise(samples: int, seed: int = 0) -> np.ndarray:
+    return (np.random.default_rng(seed).normal(size=samples) * 0.1).astype(np.float32)
+
+
+def chirp(low: float, high: float, seconds: float = 2.0) -> np.ndarray:
+    t = np.arange(int(seconds * RATE)) / RATE
+    return 0.3 * np.sin(2 * np.pi * (low * t + (high - low) * t**2 / (2 * seconds)))
+
+
+def librosas(samples: np.ndarray) -> np.ndarray:
+    """The same definition by librosa, in float64: (frames, 120)."""
+    import librosa
+
+    # librosa sets the window of 400 in the middle of 512 points: 56 zeros before make its frames
+    # begin where ours do, 56 behind keep the last one.
+    padded = np.pad(samples.astype(np.float32).astype(np.float64), 56)
+    power = librosa.feature.melspectrogram(
+        y=padded,
+        sr=RATE,
+        n_fft=512,
+        win_length=400,
+        hop_length=160,
+        window="hamming",  # periodic, as librosa makes it
+        center=False,
+        power=2.0,
+        n_mels=BANDS,
+        fmin=0.0,
+        fmax=RATE / 2,
+        htk=True,
+        norm=None,
+        dtype=np.float64,
+    )
+    static = np.log(np.maximum(power, FLOOR))
+    delta = librosa.feature.delta(static, width=5, mode="nearest")
+    return np.concatenate([static, delta, librosa.feature.delta(delta, width=5, mode="nearest")]).T
+
+
+def assert_librosas(samples: np.ndarray) -> None:
+    want, got = librosas(samples), extract(samples, RATE)
+    assert got.shape == want.shape
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
+
+
+def test_the_columns_are_three_blocks_of_40_bands() -> None:
+    assert len(COLUMNS) == len(set(COLUMNS)) == 120
+    assert COLUMNS[0] == "mel_1"
+    assert COLUMNS[39:41] == ("mel_40", "mel_1_delta")
+    assert COLUMNS[79:81] == ("mel_40_delta", "mel_1_delta2")
+    assert COLUMNS[119] == "mel_40_delta2"
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        noise(RATE),
+        noise(2000) * 1e-3,
+        chirp(50, 7900),
+        chirp(4000, 100) + noise(2 * RATE) * 0.01,
+        np.concatenate([np.zeros(4000), noise(4000), np.zeros(4000)]),
+        np.where(noise(RATE) > 0, 3.0, -3.0),
+    ],
+    ids=["noise", "quiet", "rising", "falling", "silent ends", "beyond full scale"],
+)
+def test_equals_librosas(samples: np.ndarray) -> None:
+    assert_librosas(samples)
+
+
+def test_equals_librosas_on_spoken_utterances(spoken: Path) -> None:
+    manifest = read_manifest(str(spoken))
+    for file in manifest.table["file"].to_pylist()[:4]:
+        samples, rate = soundfile.read(Path(manifest.root) / file)
+        assert rate == RATE
+        assert_librosas(samples)
+
+
+def test_equals_librosas_on_real_speech(nemo: Path) -> None:
+    for name in ("EB0_neutral_26", "KS0_neutral_42"):
+        assert_librosas(soundfile.read(nemo / "samples" / f"{name}.flac")[0])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(480, 40_000))
+@example(480)
+@example(559)
+@example(560)
+@example(RATE * 61)
+def test_frame_count(samples: int) -> None:
+    values = extract(noise(samples), RATE)
+    assert values.shape == ((samples - 400) // 160 + 1, 120)
+    assert frame_count(samples) == len(values)
+    assert values.dtype == np.float32
+    assert values.flags.c_contiguous
+    assert np.isfinite(values).all()
+
+
+def test_long_signals_are_worked_on_in_parts_that_do_not_show() -> None:
+    signal = noise(RATE * 25)
+    whole, end = extract(signal, RATE), extract(signal[160 * 1020 :], RATE)
+    np.testing.assert_allclose(whole[1020 + 4 :], end[4:], rtol=0, atol=1e-5)
+
+
+def test_silence_is_the_floor() -> None:
+    values = extract(np.zeros(RATE), RATE)
+    np.testing.assert_array_equal(values[:, :BANDS], np.float32(np.log(FLOOR)))
+    np.testing.assert_array_equal(values[:, BANDS:], 0)
+
+
+def test_the_floor_lies_below_16_bit_rounding() -> None:
+    rounding = np.random.default_rng(0).uniform(-0.5, 0.5, RATE * 4) / 32768
+    power = np.exp(extract(rounding, RATE)[:, :BANDS].astype(np.float64)).mean(axis=0)
+    assert power.min() > 100 * FLOOR
+
+
+def test_one_frame_has_no_slope() -> None:
+    values = extract(noise(480), RATE)
+    assert values.shape == (1, 120)
+    np.testing.assert_array_equal(values[:, BANDS:], 0)
+
+
+@pytest.mark.parametrize("frequency", [100.0, 440.0, 1000.0, 3000.0, 7000.0])
+def test_a_sine_is_loudest_in_its_band(frequency: float) -> None:
+    mel = 2595 * np.log10(1 + frequency / 700)
+    place = mel / (2595 * np.log10(1 + 8000 / 700)) * (BANDS + 1) - 1  # centre of band 1 is at 0
+    signal = 0.5 * np.sin(2 * np.pi * frequency * np.arange(RATE) / RATE)
+    loudest = extract(signal, RATE)[:, :BANDS].argmax(axis=1)
+    assert np.abs(loudest - place).max() <= 1
+
+
+def test_ten_times_louder_is_log_100_more() -> None:
+    quiet, loud = extract(noise(RATE) * 0.1, RATE), extract(noise(RATE), RATE)
+    np.testing.assert_allclose((loud - quiet)[:, :BANDS], np.log(100), atol=1e-5)
+    np.testing.assert_allclose(loud[:, BANDS:], quiet[:, BANDS:], atol=1e-5)
+
+
+def test_deltas_of_an_exponential_swell_are_its_rate() -> None:
+    rate = 0.05  # of the logarithm of power, a frame
+    swell = np.exp(np.arange(RATE) / 160 * rate / 2) * 1e-2
+    values = extract(np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE) * swell, RATE)
+    # 1000 Hz goes on alike each 160 samples.
+    band = values[:, :BANDS].mean(axis=0).argmax()
+    np.testing.assert_allclose(values[2:-2, BANDS + band], rate, atol=1e-4)
+    np.testing.assert_allclose(values[4:-4, 2 * BANDS + band], 0, atol=1e-4)
+
+
+def test_other_rates_are_resampled() -> None:
+    import soxr
+
+    signal = chirp(100, 3000)
+    got = extract(soxr.resample(signal, RATE, 44_100), 44_100)
+    want = extract(signal, RATE)
+    assert got.shape == want.shape
+    loud = want[:, :BANDS] > want[:, :BANDS].max() - 5
+    assert np.abs(got - want)[:, :BANDS][loud].max() < 0.01
+
+
+def test_same_signal_same_bits() -> None:
+    signal = noise(RATE)
+    before = signal.copy()
+    np.testing.assert_array_equal(extract(signal, RATE), extract(signal.astype(float), RATE))
+    np.testing.assert_array_equal(signal, before)
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "reason"),
+    [
+        (np.zeros((1000, 2)), RATE, "mono"),
+        (np.zeros(1000, np.int16), RATE, "float"),
+        (np.zeros(479), RATE, r"too short: 479 samples at 16 kHz, the least is 480 \(30 ms\)"),
+        (np.zeros(0), 8000, "too short"),
+        (np.full(1000, np.nan), RATE, "finite"),
+        (np.full(1000, np.inf), RATE, "finite"),
+        (np.zeros(1000), 0, "sample rate"),
+    ],
+)
+def test_what_cannot_be_extracted_is_refused(samples: np.ndarray, rate: int, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        extract(samples, rate)
