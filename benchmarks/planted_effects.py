@@ -233,7 +233,7 @@ def train_fold(task: tuple[Fold, Dataset, Configuration]) -> tuple[list[Row], in
     run = fold_run(fold, dataset, configuration)
     while not run.ended:
         run.train_epoch()
-    return run.finish()[1], run.best_epoch
+    return run.finish().predictions, run.best_epoch
 
 
 def cross_validate(trial: Trial, folder: Path, pool: Pool) -> Row:

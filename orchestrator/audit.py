@@ -334,7 +334,7 @@ def _notes(
 ) -> Iterator[str]:
     if normalize != "none":
         yield (
-            "Descriptors are normalised with each speaker's own mean and deviation, over all of "
+            "Features are normalised with each speaker's own mean and deviation, over all of "
             "their utterances, those of the test part included: transductive, without labels."
         )
     if crossing and kept.unit == "session":

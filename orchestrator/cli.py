@@ -211,7 +211,8 @@ def compare(first: SweepFolder, second: SweepFolder, as_json: AsJson = False) ->
         return
     for side in (found.first, found.second):
         cases = "".join(
-            f"; context same {case.same} {case.scores.ua:.3f} ({case.share:.0%})"
+            f"\n  same class as {case.same} of the turns before ({case.share:.0%} of utterances): "
+            f"WA {case.scores.wa:.3f}, UA {case.scores.ua:.3f}"
             for case in side.context
         )
         print(f"{side.name} ({side.model}): UA {side.ua:.3f} mean over folds{cases}")

@@ -100,6 +100,13 @@ def compare(first: Ledger, second: Ledger) -> Comparison:
         raise ComparisonError(f"only {late} chose its epochs on the part that is reported")
     _same_tests(one, two)
     sizes = {fold["name"]: fold for fold in found[0].sweep["folds"]}
+    others = {fold["name"]: fold for fold in found[1].sweep["folds"]}
+    for name, fold in sizes.items():
+        if fold != others[name]:
+            raise ComparisonError(
+                f"fold {name}: its parts have other sizes in {one.name} ({_sizes(fold)}) and in "
+                f"{two.name} ({_sizes(others[name])})"
+            )
     differences = [two.folds[name] - one.folds[name] for name in one.folds]
     t_test = corrected_resampled_t(
         differences,
@@ -107,6 +114,10 @@ def compare(first: Ledger, second: Ledger) -> Comparison:
         float(np.mean([sizes[name]["test"] for name in one.folds])),
     )
     return Comparison(one, two, t_test, _mcnemar(one.predictions, two.predictions))
+
+
+def _sizes(fold: dict[str, Any]) -> str:
+    return ", ".join(f"{fold[part]} {part}" for part in ("train", "validation", "test"))
 
 
 def _gathered(findings: Findings, ledger: Ledger) -> Side:

@@ -3,7 +3,7 @@
 import copy
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -32,6 +32,15 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python's True is 1: `hidden_size: true` would be a network of one unit."""
+        kinds = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and {int, float} & {kinds, *getattr(kinds, "__args__", ())}:
+            raise ValueError("must be a number")
+        return value
+
 
 class CorpusConfig(Section):
     """Which recordings, and which of their labels are classes.
@@ -47,7 +56,7 @@ class CorpusConfig(Section):
 
     name: str = "manifest"
     root: str
-    only: dict[str, tuple[str, ...]] = {}
+    only: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
     merge: dict[str, str] = {}
     classes: tuple[str, ...] = Field(min_length=2)
     note: str | None = None
@@ -148,7 +157,8 @@ class GradientTraining(TrainingConfig):
 
     epochs : at most so many
     epoch_steps : training steps that count as an epoch, after which the selection part is scored;
-        None is one pass over the training part, ours. The IAAN paper checks every 100 steps
+        None is one pass over the training part, ours for all models. The IAAN paper checks every
+        100 steps, which are many passes over a small corpus: its examples set it
     patience : epochs without a better score after which a fold stops. Ours: no paper says
     batch_size : utterances a step, or segments where the features have them
     balanced_batches : as many of each class in every batch, the rarer ones repeated; an epoch is

@@ -170,7 +170,7 @@ def _write_results(
     for run in runs:
         if run.replica.index == 0:
             try:
-                mine.append((*run.finish(), {run.fold.name: run.best_epoch}))
+                mine.append((run.finish(), {run.fold.name: run.best_epoch}))
             except TrainingError as error:
                 failure = str(error)
     everyone = world.gather((mine, failure))
@@ -182,8 +182,8 @@ def _write_results(
         return record
     gathered = [part for parts, _ in everyone for part in parts]
     order = {name: index for index, name in enumerate(task.folds)}
-    best = {name: epoch for part in gathered for name, epoch in part[2].items()}
-    rows = history + [row for part in gathered for row in part[0]]
+    best = {name: epoch for part in gathered for name, epoch in part[1].items()}
+    rows = history + [row for part in gathered for row in part[0].scores]
     rows.sort(key=lambda row: (order[row["fold"]], row["epoch"], row["split"]))
     table = pa.Table.from_pylist(
         [
@@ -195,12 +195,13 @@ def _write_results(
             for row in rows
         ]
     )
-    predictions = [row for part in gathered for row in part[1]]
-    predictions.sort(key=lambda row: order[row["fold"]])
-    for name, content in (
-        ("folds.parquet", table),
-        ("predictions.parquet", pa.Table.from_pylist(predictions)),
-    ):
+    contents = {"folds.parquet": table}
+    for name in ("predictions", "inspection"):
+        found = [row for finished, _ in gathered for row in getattr(finished, name)]
+        found.sort(key=lambda row: order[row["fold"]])
+        if found:  # what attends to nothing leaves no inspection
+            contents[f"{name}.parquet"] = pa.Table.from_pylist(found)
+    for name, content in contents.items():
         data = parquet_bytes(content)
         trial.write(name, data)
         files[name] = sha256(data)

@@ -198,9 +198,9 @@ def prepare(
 
 
 def fingerprint(dataset: Dataset, features: str) -> str:
-    """SHA-1 of all that trials read: features, classes, context."""
+    """SHA-1 of all that trials read or write down: features, classes, context."""
     digest = hashlib.sha1(features.encode())
-    for array in (dataset.labels, dataset.own, dataset.other):
+    for array in (dataset.labels, dataset.own, dataset.other, dataset.previous):
         digest.update(array.astype("<i8").tobytes())
     digest.update("\0".join(dataset.classes).encode())
     return digest.hexdigest()

@@ -6,10 +6,10 @@ How a fold is trained is in `orchestrator.training`.
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +17,11 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from features.sets import FEATURES
 from orchestrator.batches import Dataset, evaluation_batches, make_batch
 from orchestrator.config import Configuration
 from orchestrator.folds import Fold
+from orchestrator.inspection import inspect
 from orchestrator.metrics import scores
 from ser_models import MODELS, Sizes
 from ser_models.sequences import Output
@@ -33,6 +35,14 @@ EVALUATED = {True: 64, False: 256}
 
 class TrainingError(RuntimeError):
     """A fold whose numbers are not finite. It fails the trial; it never leaves a mean."""
+
+
+class Finished(NamedTuple):
+    """What a fold leaves: rows of folds.parquet, of predictions.parquet and inspection.parquet."""
+
+    scores: list[Row]
+    predictions: list[Row]
+    inspection: list[Row]
 
 
 @dataclass(frozen=True)
@@ -163,9 +173,12 @@ class FoldRun(ABC):
 
         An utterance's posterior is the mean over its segments (SSA-CRNN).
         """
+        return self._log_posteriors(rows, self.outputs(rows))
+
+    def _log_posteriors(self, rows: Indices, outputs: Iterable[tuple[Indices, Output]]) -> Tensor:
         pieces = self.dataset.pieces(rows)
         logarithms = np.empty((len(pieces.rows), len(self.dataset.classes)))
-        for part, output in self.outputs(rows):
+        for part, output in outputs:
             logarithms[part] = torch.log_softmax(output.logits.double().cpu(), dim=1).numpy()
         first = np.flatnonzero(np.diff(pieces.rows, prepend=-1))
         counts = np.diff(first, append=len(pieces.rows))
@@ -194,14 +207,15 @@ class FoldRun(ABC):
             **{f"recall_{name}": found.recalls[name] for name in self.dataset.classes},
         }
 
-    def finish(self) -> tuple[list[Row], list[Row]]:
-        """Load the best weights, score the test part with them: score rows, predictions.
+    def finish(self) -> Finished:
+        """Load the best weights, and score and look into the test part with them.
 
         Under `held_out` every epoch's test row is there already, and none is added.
         """
         self.model.load_state_dict(self.best_weights)
         rows = np.sort(self.fold.test)
-        logarithms = self.predict(rows)
+        outputs = list(self.outputs(rows))
+        logarithms = self._log_posteriors(rows, outputs)
         dataset = self.dataset
         added = []
         if len(self.fold.validation):
@@ -225,7 +239,10 @@ class FoldRun(ABC):
             }
             for row, choice, posterior in zip(rows, predicted, posteriors, strict=True)
         ]
-        return added, predictions
+        picture = FEATURES[self.config.features.name].picture
+        return Finished(
+            added, predictions, inspect(self.fold.name, dataset, rows, outputs, picture)
+        )
 
     def state(self) -> dict[str, Any]:
         """All that another process needs to go on from here to the same bits."""

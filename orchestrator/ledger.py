@@ -183,6 +183,13 @@ class Ledger:
         """Scores of every fold, epoch and split of an ended trial."""
         return pq.read_table(pa.BufferReader(self.trial_storage(trial).read("folds.parquet")))
 
+    def inspection(self, record: TrialRecord) -> pa.Table | None:
+        """Embeddings and attention of an ended trial's test utterances; None where it has none."""
+        if "inspection.parquet" not in record.files:
+            return None
+        data = self.trial_storage(record.id).read("inspection.parquet")
+        return pq.read_table(pa.BufferReader(data))
+
     def predictions(self, trial: str) -> pa.Table:
         """Every test utterance of an ended trial with its truth, prediction and posteriors."""
         return pq.read_table(pa.BufferReader(self.trial_storage(trial).read("predictions.parquet")))

@@ -14,6 +14,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from features.sets import FEATURES
@@ -42,7 +43,10 @@ def check(configuration: Configuration) -> Space:
         Storage.open(configuration.storage)
     except (ValueError, OSError) as error:
         raise ConfigError(f"storage: {configuration.storage}: {error}") from None
-    folds = corpus_folds(configuration, read_corpus(configuration))
+    corpus = read_corpus(configuration)
+    folds = corpus_folds(configuration, corpus)
+    names = np.asarray(corpus.manifest.table["speaker"].to_pylist())
+    speakers = {fold.name: len(np.unique(names[fold.train])) for fold in folds}
     workers = configuration.cluster.workers_per_trial
     if workers is not None and workers > len(folds) and workers % len(folds):
         raise ConfigError(
@@ -65,27 +69,30 @@ def check(configuration: Configuration) -> Space:
                 )
             try:
                 for point in space.corners(name):
-                    _check_model(configuration.with_values(point))
+                    _check_model(configuration.with_values(point), speakers)
             except (ConfigError, SpaceError) as error:
                 raise ConfigError(f"search.space: {configuration.search.space}: {error}") from None
         if space.first:
             try:
-                _check_model(configuration.with_values(space.first))
+                _check_model(configuration.with_values(space.first), speakers)
             except ConfigError as error:
                 raise ConfigError(f"search.space: {configuration.search.space}: {error}") from None
-    _check_model(configuration)
+    _check_model(configuration, speakers)
     return space
 
 
-def _check_model(configuration: Configuration) -> None:
+def _check_model(configuration: Configuration, speakers: dict[str, int]) -> None:
+    """Build the network, without its numbers, for the fold with the fewest training speakers."""
     features = configuration.features
     dims, classes = FEATURES[features.name].dims, len(configuration.corpus.classes)
-    sizes = Sizes(dims, classes, speakers=2, segment=features.cut or 1)
+    fold = min(speakers, key=speakers.__getitem__)
+    sizes = Sizes(dims, classes, speakers[fold], features.cut or 1)
     try:
         with torch.device("meta"):
             build_model(configuration, sizes)
-    except ValueError as error:
-        raise ConfigError(f"model: {error}") from None
+    except (ValueError, RuntimeError) as error:  # a size may be beyond all numbers
+        where = f" (in fold {fold})" if "speakers is" in str(error) else ""
+        raise ConfigError(f"model: {str(error).splitlines()[0]}{where}") from None
 
 
 def run(configuration: Configuration, narrator: Narrator) -> Ledger:
@@ -279,6 +286,10 @@ def _tune(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     data = ray.put((prepared.dataset, prepared.folds))
     seed, model = configuration.training.seed, configuration.model.name
+    dataset = prepared.dataset
+    speakers = {
+        fold.name: len({dataset.speakers[row] for row in fold.train}) for fold in prepared.folds
+    }
     scratch = ledger.storage.child("tune")
     scratch.filesystem.create_dir(scratch.root, recursive=True)
 
@@ -293,7 +304,7 @@ def _tune(
         )
         chosen = parse(config["configuration"])
         try:
-            _check_model(chosen)
+            _check_model(chosen, speakers)
         except ConfigError as error:
             failed = record.model_copy(update={"status": "failed", "reason": str(error)})
             ledger.write_trial(failed)

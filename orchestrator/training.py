@@ -2,8 +2,9 @@
 
 The randomness of an epoch is seeded by (seed, fold, epoch) alone, so the numbers are the same bits
 on a CPU for any number of workers up to the folds, any order of folds and any interruption.
-Replicas of a fold sum in another order and draw dropout of their own: their number is part of
-what a trial is.
+Replicas of a fold sum in another order and draw dropout of their own, and batch normalisation and
+the regulariser's tau are of each one's share of a batch (the weights that are kept have the first
+one's running statistics): their number is part of what a trial is.
 """
 
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ class FitRun(FoldRun):
         seed = derived_seed(self.config.training.seed, self.fold.name, "fit")
         try:
             self.model.fit(vectors, self.dataset.labels[rows], seed % 2**32)  # type: ignore[operator]
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise TrainingError(f"fold {self.fold.name}: {error}") from error
         return self.evaluate("train")
 
@@ -200,3 +201,6 @@ class GradientRun(FoldRun):
         """Go on from a `state`."""
         super().load_state(state)
         self.optimizer.load_state_dict(state["optimizer"])
+        for values in self.optimizer.state.values():
+            if "mu_product" in values:  # NAdam reads it at each step: on a GPU it would wait
+                values["mu_product"] = values["mu_product"].cpu()

@@ -123,6 +123,12 @@ def run_trial(assignment: Assignment) -> None:
     except ray.train.WorkerGroupError as error:
         cause = next(iter(error.worker_failures.values()))
         cause = getattr(cause, "_base_exc", cause)
+        if isinstance(cause, torch.OutOfMemoryError):
+            # Fewer workers on a GPU change no result, so the trial can still be done as it is.
+            raise RuntimeError(
+                f"{assignment.record.id}: the GPU has too little memory for the workers that share "
+                f"it; lower cluster.workers_per_trial (now {resources.workers}) and run it again"
+            ) from error
         if isinstance(cause, OSError | ray.exceptions.RayError):
             raise  # the machine's or the storage's fault: another run may have it
         reason = f"{type(cause).__name__}: {cause}"

@@ -4,7 +4,7 @@
     parameters:
       training.learning_rate: {low: 1.0e-5, high: 1.0e-2, log: true}
       model.hidden_size: {choices: [64, 128, 256, 512]}
-      model.penalty: {low: 0.1, high: 1.0, when: {model.regularizer: [penalty]}}
+      model.regularizer_weight: {low: 0.1, high: 1.0, when: {model.regularizer: [penalty]}}
 
 Keys are dotted configuration keys. Two integers as bounds search integers, `step` makes a range
 countable, `when` opens a parameter only where an earlier one has one of the values.

@@ -75,7 +75,8 @@ class ConvolutionalEncoder(nn.Module):
         values = current.values.masked_fill(~mask[:, :, None], 0)
         maps = values.unflatten(2, (CHANNELS, -1)).transpose(1, 2)  # (batch, 3, time, bands)
         maps = _convolve(self.first, maps, mask)
-        maps = nn.functional.pad(maps, (0, 0, 0, maps.shape[2] % 2))
+        if maps.shape[2] % 2:  # to pad by nothing would copy what takes most of the memory
+            maps = nn.functional.pad(maps, (0, 0, 0, 1))
         maps = nn.functional.max_pool2d(maps, 2)  # (batch, first_maps, time / 2, bands / 2)
         # A step is real where the first of its two frames is. Copied, for inductor (torch 2.13)
         # gives wrong attention weights for a mask with strides once the shapes change.

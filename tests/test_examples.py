@@ -1,16 +1,19 @@
-"""Every example and every search space can be run as it stands, on a corpus laid out as its own."""
+"""Examples and search spaces run as they stand; what the documentation says of models is so."""
 
+import re
 import wave
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from features.sets import FEATURES
 from orchestrator.config import Configuration, load
 from orchestrator.data import corpus_folds, read_corpus
 from orchestrator.sweep import check
 from search_spaces import FOLDER, load_space
-from ser_models import MODELS
+from ser_models import MODELS, Sizes
 
 EXAMPLES = sorted(Path(__file__).parents[1].glob("examples/*.yaml"))
 
@@ -109,3 +112,29 @@ def test_every_model_has_a_space_whose_first_point_is_its_default(name: str) -> 
         section, _, leaf = key.partition(".")
         default = getattr(getattr(configuration, section), leaf)
         assert default is None or getattr(getattr(found, section), leaf) == default
+
+
+DOCUMENT = (Path(__file__).parents[1] / "docs/models.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_models_is_whole_and_counts_parameters() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| `(\w+)` \| ([0-9,]+)", DOCUMENT, re.MULTILINE)
+    found = {}
+    for name, model in MODELS.items():
+        sizes = Sizes(FEATURES[model.features].dims, classes=4, speakers=10, segment=300)
+        with torch.device("meta"):
+            parameters = sum(parameter.numel() for parameter in model(sizes).parameters())
+        found[name] = (model.features, f"{parameters:,}")
+    assert {name: values for name, *values in map(list, rows)} == {
+        name: list(values) for name, values in found.items()
+    }
+
+
+def test_what_the_documentation_shows_of_attention_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(code, names)
+    attention = names["output"].attention  # type: ignore[attr-defined]
+    both = attention["emotion"] + attention["speaker"]
+    assert both.shape == (1, 150)
+    assert both.sum().item() == pytest.approx(1)

@@ -12,7 +12,8 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from orchestrator.report.findings import Best, Findings, Trial
+from orchestrator.report.findings import Best, Findings, Trial, mapping
+from orchestrator.report.interpretation import attention, embeddings
 
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C"]
 # Beyond seven folds colours come again, with another mark.
@@ -30,8 +31,8 @@ def text(value: object) -> str:
 def figures(findings: Findings) -> dict[str, str]:
     """JSON of each figure that the sweep has data for, by name.
 
-    `search`, `recalls`, `confusion`, `curves`. plotly escapes `<`, `>` and `/` in it, so it
-    can stand inside a script element.
+    `search`, `recalls`, `confusion`, `curves`, `attention`, `embeddings`. plotly escapes `<`, `>`
+    and `/` in it, so it can stand inside a script element.
     """
     drawn = {}
     if any(_score(trial) is not None for trial in findings.trials):
@@ -40,6 +41,13 @@ def figures(findings: Findings) -> dict[str, str]:
         drawn["recalls"] = _recalls(findings.best, findings.classes)
         drawn["confusion"] = _confusion(findings.best, findings.classes)
         drawn["curves"] = _curves(findings.best.trial, findings.optimistic)
+        if (inspection := findings.best.inspection) is not None:
+            features = mapping(mapping(findings.sweep, "configuration"), "features")
+            drawn["attention"] = attention(
+                inspection, findings.classes, features.get("pool", 1), PALETTE
+            )
+            if (placed := embeddings(inspection, PALETTE, SYMBOLS)) is not None:
+                drawn["embeddings"] = placed
     return {name: figure.to_json() for name, figure in drawn.items()}
 
 
@@ -191,7 +199,7 @@ def _confusion(best: Best, classes: list[str]) -> go.Figure:
 def _curves(trial: Trial, optimistic: bool) -> go.Figure:
     """UA and loss by epoch for each fold; the selected epoch has a mark."""
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.1)
-    figure.update_layout(template=None, height=400, hovermode="closest")
+    figure.update_layout(template=None, height=400, hovermode="closest", meta="side by side")
     figure.update_xaxes(title_text="epoch", tickformat="d")
     figure.update_yaxes(_percent("UA"), row=1, col=1)
     figure.update_yaxes(title_text="loss", rangemode="tozero", row=1, col=2)

@@ -54,6 +54,7 @@ class Best:
     recalls : mean over the folds whose test part has the class
     confusion : counts pooled over folds, (class, class), rows are truth
     context : scores by how many of the two turns before have the utterance's class
+    inspection : embeddings and attention (`orchestrator.inspection`), where the model has them
     by_fold, by_speaker : utterances and scores recomputed from the predictions
     chance_ua, chance_wa : of a guess that knows nothing, and of always the most frequent class
     """
@@ -65,6 +66,7 @@ class Best:
     recalls: dict[str, Interval]
     confusion: NDArray[np.int64]
     context: list[ContextCase]
+    inspection: pa.Table | None
     by_fold: dict[str, tuple[int, Scores]]
     by_speaker: dict[str, tuple[int, Scores]]
     chance_ua: float
@@ -128,7 +130,9 @@ def gather(ledger: Ledger) -> Findings:
     best, nested, reason = None, None, "No trial has ended with a score."
     top = best_trial(trial.record for trial in trials)
     if top is not None:
-        best = _best(by_number[top.number], predictions(top.number), classes)
+        best = _best(
+            by_number[top.number], predictions(top.number), ledger.inspection(top), classes
+        )
         if selection == "held_out":
             reason = (
                 "The epoch was chosen on the part that is reported, so there is no validation "
@@ -153,7 +157,9 @@ def gather(ledger: Ledger) -> Findings:
     )
 
 
-def _best(trial: Trial, predictions: pa.Table, classes: list[str]) -> Best:
+def _best(
+    trial: Trial, predictions: pa.Table, inspection: pa.Table | None, classes: list[str]
+) -> Best:
     truth = predictions["truth"].to_pylist()
     guess = predictions["prediction"].to_pylist()
     counts = confusion(truth, guess, classes)
@@ -179,6 +185,7 @@ def _best(trial: Trial, predictions: pa.Table, classes: list[str]) -> Best:
         recalls=recalls,
         confusion=counts,
         context=context_cases(predictions, classes),
+        inspection=inspection,
         by_fold=_groups(predictions, "fold", classes),
         by_speaker=_groups(predictions, "speaker", classes),
         chance_ua=1 / int((of_class > 0).sum()),

@@ -37,7 +37,7 @@
         layout[name] = { ...axis, ...layout[name] };
         if (data[0].type === "heatmap") layout[name].showgrid = false;
       }
-      if (layout.xaxis2 && div.clientWidth < 640) {
+      if (layout.meta === "side by side" && div.clientWidth < 640) {
         // Two panels side by side would be too narrow: put one above the other.
         layout.height = 680;
         layout.xaxis.domain = layout.xaxis2.domain = [0, 1];

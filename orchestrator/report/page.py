@@ -115,6 +115,7 @@ def render(findings: Findings) -> str:
         ended=len(findings.trials),
         notes=notes(findings),
         keys=hyperparameter_keys(findings),
+        **_inspected(findings),
         searched=searched(findings),
         folds=fold_rows(findings),
         failures=failures(findings),
@@ -130,6 +131,16 @@ def render(findings: Findings) -> str:
         style=_asset("page.css"),
         script=_asset("page.js"),
     )
+
+
+def _inspected(findings: Findings) -> dict[str, Any]:
+    """Which fold the pictures of attention are of, and whether two curves share one softmax."""
+    if findings.best is None or (table := findings.best.inspection) is None:
+        return {"inspected": "", "two_curves": False}
+    return {
+        "inspected": table["fold"][0].as_py(),
+        "two_curves": table["speaker_embedding"].null_count == 0,
+    }
 
 
 def _asset(name: str) -> Markup:

@@ -83,6 +83,14 @@ def test_sweeps_that_do_not_fit_are_refused(
         compare(pair[0], other)
 
 
+def test_other_training_parts_are_refused(pair: tuple[Ledger, Ledger]) -> None:
+    content = pair[1].sweep()
+    content["folds"][2]["train"] += 1
+    pair[1].write_sweep(content)
+    with pytest.raises(ComparisonError, match=r"Ses03: .* first \(300 train, .* b \(301 train"):
+        compare(*pair)
+
+
 def test_one_fold_is_refused_and_held_out_is_marked(tmp_path: Path) -> None:
     single = make_sweep(tmp_path / "single", ["complete"], folds=1)
     with pytest.raises(ComparisonError, match="have one fold"):
@@ -101,12 +109,13 @@ def test_the_command_prints_one_json_object_or_lines(pair: tuple[Ledger, Ledger]
     found = json.loads(ser(*folders, "--json").stdout)
     assert found["difference"]["mean"] == pytest.approx(compare(*pair).t_test.mean)
     lines = ser(*folders).stdout.splitlines()
-    assert [line.split(":")[0].split(",")[0] for line in lines] == [
+    assert [line.split(":")[0].split(",")[0] for line in lines if line[0] != " "] == [
         "first (iaan)",
         "b (iaan)",
         "difference",
         "McNemar",
     ]
+    assert sum(line.startswith("  same class as") for line in lines) == 6
     missing = ser(folders[0], "nowhere")
     assert missing.returncode == 2
     assert len(missing.stderr.splitlines()) == 1

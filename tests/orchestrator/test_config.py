@@ -1,5 +1,6 @@
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -7,7 +8,7 @@ import yaml
 from orchestrator.config import ConfigError, Configuration, load, parse
 from ser_models import MODELS
 
-MINIMAL = {
+MINIMAL: dict[str, Any] = {
     "name": "x",
     "corpus": {"root": "m.csv", "classes": ["a", "b"]},
     "model": {"name": "iaan"},
@@ -103,6 +104,12 @@ def test_each_model_brings_its_features_and_its_published_training(name: str) ->
         (of("linear_svm", training={"epochs": 3}), "training.epochs: unknown key; known keys: met"),
         (of("ssa_crnn_r", training={"learning_rate": 0}), "learning_rate: .*greater than 0"),
         (MINIMAL | {"model": {"name": "acrnn", "regularizer": "none"}}, "model.regularizer: unkn"),
+        (of("iaan", training={"epochs": True}), "training.epochs: must be a number, not True"),
+        (MINIMAL | {"model": {"name": "acrnn_r", "regularizer_weight": True}}, "must be a number"),
+        (
+            MINIMAL | {"corpus": {**MINIMAL["corpus"], "only": {"session": []}}},
+            "corpus.only.session: .*at least 1 item",
+        ),
         (of("ssa_crnn_r", training={"batch_size": 41}), "batch_size: must be a multiple of the 2"),
     ],
 )

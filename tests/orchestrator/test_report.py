@@ -432,3 +432,63 @@ def test_unsaid_and_contradicting_scores_are_warned_of(tmp_path: Path) -> None:
 def test_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match=r"no sweep\.yaml"):
         build(Ledger(Storage.open(str(tmp_path))))
+
+
+def with_inspection(ledger: Ledger, speakers: bool) -> list[dict[str, Any]]:
+    """Give the best trial embeddings and attention of random numbers; its rows."""
+    rng = np.random.default_rng(0)
+    best = best_of(ledger)
+    rows = []
+    for number, row in enumerate(ledger.predictions(best.id).to_pylist()):
+        shown = number in (3, 9)
+        weights = [rng.dirichlet(np.ones(5)).tolist() for _ in range(2)]
+        rows.append(
+            {
+                "fold": row["fold"],
+                "utterance": row["utterance"],
+                "speaker": row["speaker"],
+                "truth": CLASSES[number % 4],
+                "embedding": rng.normal(size=6).tolist(),
+                "speaker_embedding": rng.normal(size=6).tolist() if speakers else None,
+                "attention": [
+                    {"name": name, "weights": w}
+                    for name, w in zip(("emotion", "speaker"), weights, strict=True)
+                ]
+                if shown
+                else None,
+                "picture": rng.normal(size=10 * 3).tolist() if shown else None,
+                "bands": 3 if shown else None,
+            }
+        )
+    data = parquet_bytes(pa.Table.from_pylist(rows))
+    ledger.trial_storage(best.id).write("inspection.parquet", data)
+    files = best.files | {"inspection.parquet": sha256(data)}
+    ledger.write_trial(best.model_copy(update={"files": files}))
+    return rows
+
+
+@pytest.mark.parametrize("speakers", [True, False])
+def test_attention_and_embeddings_of_the_first_fold_are_drawn(
+    tmp_path: Path, speakers: bool
+) -> None:
+    ledger = make_sweep(tmp_path, ["complete"], extra={})
+    assert "figure-attention" not in page_of(ledger).ids()
+    rows = with_inspection(ledger, speakers)
+    page = page_of(ledger)
+    traces = page.figure("attention")["data"]
+    curves = [trace for trace in traces if trace["type"] == "scatter"]
+    shown = sorted((rows[3], rows[9]), key=lambda row: CLASSES.index(row["truth"]))
+    expected = [curve["weights"] for row in shown for curve in row["attention"]]
+    np.testing.assert_allclose([curve["y"] for curve in curves], expected, rtol=1e-3)
+    # Ten frames of 10 ms, averaged by five before: half a second, and a step is two of them.
+    np.testing.assert_allclose(curves[0]["x"], [0.05, 0.15, 0.25, 0.35, 0.45])
+    heat = next(trace for trace in traces if trace["type"] == "heatmap")
+    np.testing.assert_allclose(np.asarray(heat["z"]).T.ravel(), shown[0]["picture"], atol=1e-3)
+    placed = page.figure("embeddings")["data"]
+    first = [row for row in rows if row["fold"] == rows[0]["fold"]]
+    panels = 4 if speakers else 2
+    assert sum(len(trace["x"]) for trace in placed) == panels * len(first)
+    by_emotion = {trace["name"]: len(trace["x"]) for trace in placed[:4]}
+    assert by_emotion == {name: sum(row["truth"] == name for row in first) for name in CLASSES}
+    assert ("emotion and speaker together" in page.words()) == speakers
+    assert page_of(ledger).figure("embeddings")["data"] == placed  # the same picture each time

@@ -181,6 +181,12 @@ def test_wrong_use_is_one_line_and_exit_code_2(
             | {"search": {"space": "acrnn_r"}},
             "space: acrnn_r: model: regularizer_weight is 0.1, but regularizer is none",
         ),
+        ({"model": {"hidden_size": 10**12}}, "model: "),
+        (
+            {"model": {"name": "ssa_crnn_r", **SMALL_CRNN}, "search": {"space": "ssa_crnn_r"}}
+            | {"corpus": {"only": {"gender": ["female"]}}},
+            "speakers is 1: it must be at least 2 (in fold Ses01)",
+        ),
         ({"corpus": {"only": {"style": ["scripted"]}}}, "corpus.only: no row has style scripted"),
         ({"corpus": {"only": {"turn": ["1"]}}}, "corpus.only: no column turn of names; there are"),
         ({"storage": "s4://bucket"}, "storage: s4://bucket: "),

@@ -94,7 +94,7 @@ def test_finish_scores_the_test_part_once_with_posteriors_of_every_utterance(
 ) -> None:
     run = fold_run(folds[0], dataset, configuration)
     assert all(row["split"] != "test" for row in epochs(run, 2))
-    added, predictions = run.finish()
+    added, predictions, _ = run.finish()
     assert [(row["split"], row["epoch"]) for row in added] == [("test", run.best_epoch)]
     assert [p["utterance"] for p in predictions] == [dataset.ids[i] for i in sorted(folds[0].test)]
     hits = [p["truth"] == p["prediction"] for p in predictions]
@@ -114,8 +114,8 @@ def test_labels_of_the_test_part_change_nothing_but_its_scores(
     honest = fold_run(folds[0], dataset, configuration)
     blind = fold_run(folds[0], dataclasses.replace(dataset, labels=permuted), configuration)
     assert epochs(honest, 4) == epochs(blind, 4)
-    (test,), predictions = honest.finish()
-    (other_test,), other_predictions = blind.finish()
+    (test,), predictions, _ = honest.finish()
+    (other_test,), other_predictions, _ = blind.finish()
     assert [p["prediction"] for p in predictions] == [p["prediction"] for p in other_predictions]
     assert test["wa"] != other_test["wa"]
 

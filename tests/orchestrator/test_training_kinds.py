@@ -17,7 +17,7 @@ from features.storage import Storage
 from orchestrator.batches import Dataset, make_batch
 from orchestrator.config import Configuration, parse
 from orchestrator.cross_validation import Task, cross_validate
-from orchestrator.fold_run import FoldRun
+from orchestrator.fold_run import FoldRun, TrainingError
 from orchestrator.folds import Fold
 from orchestrator.ledger import Ledger, TrialRecord
 from orchestrator.training import GradientRun, fold_run
@@ -217,10 +217,40 @@ def test_the_support_vector_machine_is_scikit_learns(
     machine = make_pipeline(StandardScaler(), LinearSVC(C=0.001, class_weight="balanced"))
     machine.fit(data.frames[train].astype(np.float64), data.labels[train])
     predicted = machine.predict(data.frames[test].astype(np.float64))
-    rows, predictions = run.finish()
+    rows, predictions, _ = run.finish()
     assert [data.classes.index(p["prediction"]) for p in predictions] == predicted.tolist()
     expected = recall_score(data.labels[test], predicted, average="macro")
     assert rows[0]["ua"] == pytest.approx(expected)
+
+
+def test_a_class_that_nobody_trains_is_named(
+    dataset: Dataset, folds: list[Fold], configured: Callable[..., Configuration]
+) -> None:
+    data = of("linear_svm", dataset)
+    without = folds[0].train[data.labels[folds[0].train] != 3]
+    run = fold_run(dataclasses.replace(folds[0], train=without), data, configured("linear_svm"))
+    with pytest.raises(TrainingError, match=r"fold s0: .*\[0, 1, 2\]"):
+        run.train_epoch()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "linear_svm"])
+def test_every_network_trains_and_resumes_on_a_gpu(
+    name: str,
+    precision: str,
+    dataset: Dataset,
+    folds: list[Fold],
+    configured: Callable[..., Configuration],
+) -> None:
+    data, config = of(name, dataset), configured(name, precision=precision)
+    device = torch.device("cuda")
+    first = fold_run(folds[0], data, config, device)
+    first.train_epoch()
+    second = fold_run(folds[0], data, config, device)
+    second.load_state(first.state())
+    assert second.train_epoch()[-1]["loss"] == pytest.approx(first.train_epoch()[-1]["loss"], 1e-3)
+    assert second.finish().predictions
 
 
 def test_predictions_tell_the_classes_of_the_turns_before(
@@ -228,7 +258,7 @@ def test_predictions_tell_the_classes_of_the_turns_before(
 ) -> None:
     run = fold_run(folds[0], dataset, configured("bigru_att"))
     run.train_epoch()
-    _, predictions = run.finish()
+    _, predictions, _ = run.finish()
     seen = set()
     for prediction in predictions:
         row = dataset.ids.index(prediction["utterance"])

@@ -5,13 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load
 
+from features.storage import Storage
 from orchestrator import sweep
 from orchestrator.batches import Dataset
 from orchestrator.config import ConfigError, Configuration, parse
+from orchestrator.data import prepare
 from orchestrator.folds import Fold
 from orchestrator.ledger import Ledger
 from orchestrator.progress import Narrator
+from orchestrator.training import fold_run
 from orchestrator.trial import assigned_runs, trial_id
 
 
@@ -44,6 +48,7 @@ def test_workers_change_no_bit(spoken: Path, tmp_path: Path) -> None:
         found.append(results(sweep.run(configuration, Narrator())))
     assert set(found[0]) == {
         "folds.parquet",
+        "inspection.parquet",
         "predictions.parquet",
         *(f"fold-Ses0{n}.safetensors" for n in (1, 2, 3)),
     }
@@ -70,6 +75,34 @@ def test_two_workers_a_fold_agree_with_one(spoken: Path, tmp_path: Path) -> None
         assert other == pytest.approx(mine, abs=1e-5)
     for name in [name for name in one.column_names if name.startswith("posterior_")]:
         np.testing.assert_allclose(two[name].to_numpy(), one[name].to_numpy(), atol=1e-5)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_replicas_of_a_network_with_batch_statistics_leave_weights_that_fit_its_scores(
+    spoken: Path, tmp_path: Path
+) -> None:
+    """Each replica normalises its own share: not one worker's numbers, but a whole result."""
+    small = {"first_maps": 2, "maps": 2, "conv_layers": 1, "linear_size": 8, "hidden_size": 4}
+    raw = configure(
+        spoken, tmp_path, training={"epochs": 2}, cluster={"workers_per_trial": 6}
+    ).resolved()
+    raw |= {"model": {"name": "ssa_crnn_r", **small}, "features": {}}
+    raw["training"] = {"epochs": 2, "learning_rate": 0.003}
+    configuration = parse(raw)
+    ledger = sweep.run(configuration, Narrator())
+    (record,) = ledger.trials()
+    assert record.status == "complete", record.reason
+    prepared = prepare(configuration, Storage.open(str(tmp_path)), lambda *_: None)
+    fold = prepared.folds[1]
+    run = fold_run(fold, prepared.dataset, configuration)
+    name = f"trials/{record.id}/fold-{fold.name}.safetensors"
+    run.model.load_state_dict(load(ledger.storage.read(name)))
+    rows = [r for r in ledger.predictions(record.id).to_pylist() if r["fold"] == fold.name]
+    np.testing.assert_allclose(
+        run.predict(np.sort(fold.test)).exp().numpy(),
+        [[row[f"posterior_{c}"] for c in prepared.dataset.classes] for row in rows],
+        atol=1e-6,
+    )
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -1,0 +1,100 @@
+"""What a model made of its test part: embeddings of all of it, attention for a few utterances.
+
+Taken from the same forward passes as the predictions. Folds are different networks, so what they
+say may be set side by side and never mixed.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.batches import Dataset, Pieces
+from ser_models.sequences import Output
+
+Indices = NDArray[np.int64]
+Outputs = list[tuple[Indices, Output]]
+"""Positions among the pieces of some utterances, and what the network made of those pieces."""
+
+
+def samples(labels: Indices, lengths: Indices) -> Indices:
+    """Positions of one utterance of each class, of the median length: neither short nor long."""
+    chosen = []
+    for name in np.unique(labels):
+        mine = np.flatnonzero(labels == name)
+        chosen.append(mine[np.argsort(lengths[mine], kind="stable")[(len(mine) - 1) // 2]])
+    return np.asarray(chosen, dtype=np.int64)
+
+
+def inspect(
+    fold: str, dataset: Dataset, rows: Indices, outputs: Outputs, picture: slice
+) -> list[dict[str, Any]]:
+    """A row for each of `rows`; none where the model has no attention to look at.
+
+    picture : columns of the features that show an utterance
+
+    `embedding` and `speaker_embedding` are means over an utterance's segments. The utterances of
+    `samples` have besides, else null: `attention`, a list of (name, weights), each segment's
+    weights summing to 1; and `picture`, (frames * bands) row by row, with `bands`.
+    """
+    if not outputs[0][1].attention:
+        return []
+    pieces = dataset.pieces(rows)
+    owner = np.cumsum(np.diff(pieces.rows, prepend=-1) != 0) - 1  # of each piece, in `rows`
+    vectors = {
+        name: _embeddings(name, owner, outputs) for name in ("embedding", "speaker_embedding")
+    }
+    lengths = dataset.offsets[rows + 1] - dataset.offsets[rows]
+    shown = {}
+    for position in samples(dataset.labels[rows], lengths):
+        begins, ends = dataset.offsets[rows[position]], dataset.offsets[rows[position] + 1]
+        frames = dataset.frames[begins:ends, picture]
+        shown[position] = {
+            "attention": _curves(np.flatnonzero(owner == position), pieces, outputs),
+            "picture": frames.ravel().tolist(),
+            "bands": frames.shape[1],
+        }
+    nothing = {"attention": None, "picture": None, "bands": None}
+    return [
+        {
+            "fold": fold,
+            "utterance": dataset.ids[row],
+            "speaker": dataset.speakers[row],
+            "truth": dataset.classes[dataset.labels[row]],
+            **{name: found[position] for name, found in vectors.items()},
+            **shown.get(position, nothing),
+        }
+        for position, row in enumerate(rows)
+    ]
+
+
+def _embeddings(name: str, owner: Indices, outputs: Outputs) -> list[list[float] | None]:
+    """Of each utterance, the mean over its pieces; None where the model has no such embedding."""
+    first = getattr(outputs[0][1], name)
+    count = int(owner[-1]) + 1
+    if first is None:
+        return [None] * count
+    summed = np.zeros((count, first.shape[1]))
+    for part, output in outputs:
+        np.add.at(summed, owner[part], getattr(output, name).float().cpu().numpy())
+    means = summed / np.bincount(owner)[:, None]
+    return [vector.tolist() for vector in means.astype(np.float32)]
+
+
+def _curves(mine: Indices, pieces: Pieces, outputs: Outputs) -> list[dict[str, Any]]:
+    """Each attention of one utterance, its pieces laid end to end."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for part, output in outputs:
+        for place in np.flatnonzero(np.isin(part, mine)):
+            for name, values in output.attention.items():
+                weights = values[place].float().cpu().numpy()
+                if name in ("own", "other"):  # over another turn, as long as its weights go
+                    weights = np.trim_zeros(weights, "b")
+                else:  # a step is a frame, or two
+                    frames = -(-int(pieces.lengths[part].max()) // len(weights))
+                    weights = weights[: -(-int(pieces.lengths[part[place]]) // frames)]
+                found.setdefault(name, {})[int(part[place])] = weights.tolist()
+    return [
+        {"name": name, "weights": [w for piece in sorted(of) for w in of[piece]]}
+        for name, of in found.items()
+    ]
