@@ -1,8 +1,6 @@
 """The feature store: Parquet shards by speaker, loaded as one array with offsets."""
 
 import hashlib
-import logging
-import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,8 +15,6 @@ from features.config import FeatureConfig
 from features.manifest import Manifest
 from features.sets import FEATURES
 from features.storage import Storage
-
-logger = logging.getLogger(__name__)
 
 SHARD_SCHEMA = pa.schema(
     [
@@ -263,7 +259,7 @@ def _read_shard(storage: Storage, name: str) -> dict[Key, Entry]:
         }
     # pyarrow says OSError of some damage; a fault of the storage itself was raised above.
     except (pa.ArrowException, OSError, KeyError) as error:
-        _put_aside(storage, name, error)
+        storage.put_aside(name, f"{error}; its features are made again")
         return {}
 
 
@@ -276,21 +272,13 @@ def _read_values(storage: Storage, name: str) -> pa.ChunkedArray:
     try:
         return _parse(data, ["values"])["values"]
     except (pa.ArrowException, OSError, KeyError) as error:
-        _put_aside(storage, name, error)
+        storage.put_aside(name, f"{error}; its features are made again")
         raise FeatureError(f"{name} is damaged: run the extraction again") from error
 
 
 def _parse(data: pa.Buffer, columns: list[str]) -> pa.Table:
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
     return file.read(columns=columns, use_threads=False)
-
-
-def _put_aside(storage: Storage, name: str, error: Exception) -> None:
-    aside = f"{name}.damaged-{time.time_ns()}"
-    logger.warning(
-        "%s is damaged (%s): kept as %s, its features are made again", name, error, aside
-    )
-    storage.filesystem.move(storage.path(name), storage.path(aside))
 
 
 def _fingerprint(extraction: str, good: list[tuple[dict[str, Any], Entry]]) -> str:

@@ -85,7 +85,7 @@ def _epochs(trial: Storage) -> list[int]:
 
 
 def newest(trial: Storage) -> Checkpoint | None:
-    """The newest complete checkpoint, or None."""
+    """The newest complete checkpoint, or None. Damaged files of newer ones are put aside."""
     for epoch in reversed(_epochs(trial)):
         folder = trial.child(_folder(epoch))
         if not folder.exists("manifest.json"):
@@ -93,9 +93,15 @@ def newest(trial: Storage) -> Checkpoint | None:
         try:
             manifest = unseal(folder.read("manifest.json"))
             files = manifest["files"].items()
-            if any(sha256(folder.read(name)) != digest for name, digest in files):
-                continue
-        except (LedgerError, FileNotFoundError):
+            damaged = [name for name, digest in files if sha256(folder.read(name)) != digest]
+        except LedgerError as error:
+            folder.put_aside("manifest.json", str(error))
+            continue
+        except FileNotFoundError:
+            continue
+        if damaged:
+            for name in damaged:
+                folder.put_aside(name, "it has not the SHA-256 of its manifest")
             continue
         history = pq.read_table(pa.BufferReader(folder.read("history.parquet"))).to_pylist()
         return Checkpoint(epoch, history, manifest["curve"], manifest["seconds"])

@@ -121,12 +121,22 @@ def train(config: ConfigFile, overrides: Overrides = []) -> None:  # noqa: B006
 
 
 @app.command()
-def sweep(config: ConfigFile, overrides: Overrides = []) -> None:  # noqa: B006
+def sweep(
+    config: ConfigFile,
+    overrides: Overrides = [],  # noqa: B006
+    fork: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Start sweep NAME, with the trials that are still valid.",
+        ),
+    ] = None,
+) -> None:
     """Search, and report. Run again, it goes on where it stopped."""
     configuration = load(config, overrides)
     if configuration.search is None:
         raise ConfigError(f"{config}: search: this section is required; `ser train` needs none")
-    _run(configuration)
+    _run(configuration, fork)
 
 
 @app.command()
@@ -233,22 +243,40 @@ def compare(first: SweepFolder, second: SweepFolder, as_json: AsJson = False) ->
         print("optimistic: epochs and configuration were chosen on the part that is reported")
 
 
-def _run(configuration: Configuration) -> None:
-    """Run a configuration to its end and say what came of it."""
+def _run(configuration: Configuration, fork: str | None = None) -> None:
+    """Run a configuration to its end and say what came of it.
+
+    fork : name of a new sweep that takes over what is still valid of the one of this name
+    """
     from features.storage import Storage
     from orchestrator import sweep as sweeps
     from orchestrator.lease import lease
+    from orchestrator.ledger import Ledger
     from orchestrator.report import build, summary
+    from orchestrator.search import HopelessError
 
     sweeps.check(configuration)
     narrator = Narrator()
-    with lease(Storage.open(configuration.storage).child(configuration.name)):
-        with _cluster():
-            ledger = sweeps.run(configuration, narrator)
+    source = None
+    if fork is not None:
+        source = Ledger(Storage.open(configuration.storage).child(configuration.name))
+        source.sweep()  # raises where there is none
+        configuration = configuration.with_values({"name": fork})
+    ledger = Ledger(Storage.open(configuration.storage).child(configuration.name))
+    hopeless = None
+    with lease(ledger.storage):
+        try:
+            with _cluster():
+                sweeps.run(configuration, narrator, source)
+        except HopelessError as error:
+            hopeless = error
         build(ledger)
     found = summary(ledger)
     print(f"report: {ledger.storage.path('report/index.html')}")
     _conclude(found)
+    if hopeless is not None:
+        print(f"ser: {hopeless}", file=sys.stderr)
+        sys.exit(1)
     if found["best"] is None or len(ledger.trials()) < len({s.trial for s in ledger.suggestions()}):
         sys.exit(1)
 

@@ -215,11 +215,16 @@ class ClusterConfig(Section):
         trials. It is part of what the search does: a proposal is made from the results of all
         trials but the newest `concurrent_trials` - 1, so that the same seed gives the same search
         whatever finishes first. A sweep keeps the number that it began with
+    trial_minutes : after so long a trial is ended and counts as failed; None: never. Of one run of
+        it: a resumed trial has them anew
+    max_failures : so many failed trials in a row end the sweep, with what they had in common
     """
 
     workers_per_trial: int | None = Field(None, ge=1)
     gpus_per_worker: float | None = Field(None, ge=0)
     concurrent_trials: int | None = Field(None, ge=1)
+    trial_minutes: float | None = Field(None, gt=0)
+    max_failures: int = Field(5, ge=1)
 
 
 class Configuration(Section):

@@ -66,6 +66,7 @@ class TrialRecord(BaseModel):
     score: float | None = None
     curve: list[float] = []
     seconds: float = 0.0
+    code: str = ""
     files: dict[str, str] = {}
 
     @property
@@ -172,6 +173,35 @@ class Ledger:
         except (LedgerError, ValidationError, FileNotFoundError):
             return None  # other errors are the storage's, which may have it all: they are raised
         return record if whole else None
+
+    def put_damage_aside(self, trial: str) -> list[str]:
+        """Rename what cannot be believed of a trial that had ended, so that it is made again.
+
+        Returns the new names; none where the trial is whole, or has not ended.
+        """
+        folder = self.trial_storage(trial)
+        if not folder.exists("trial.json"):
+            return []
+        try:
+            record = TrialRecord.model_validate(unseal(folder.read("trial.json")))
+        except (LedgerError, ValidationError) as error:
+            return [folder.put_aside("trial.json", str(error).splitlines()[0])]
+        aside, missing = [], False
+        for name, digest in record.files.items():
+            try:
+                if sha256(folder.read(name)) != digest:
+                    aside.append(folder.put_aside(name, "it has not the SHA-256 of its record"))
+            except FileNotFoundError:
+                missing = True
+        if aside or missing:
+            aside.append(folder.put_aside("trial.json", "files that it names are gone"))
+        return aside
+
+    def put_damaged_suggestion_aside(self) -> None:
+        """Rename the proposal that ends `suggestions` by being damaged; it is made again."""
+        name = f"search/{len(self.suggestions()):05d}.json"
+        if self.storage.exists(name):
+            self.storage.put_aside(name, "it is not a whole proposal")
 
     def trials(self) -> list[TrialRecord]:
         """The ended trials, each once, in the order in which the search proposed them."""

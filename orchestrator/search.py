@@ -8,6 +8,7 @@ a resumed sweep the sweep that was never interrupted. `lag` = 1 searches in stri
 `lag` = 8, eight trials run at a time and each knows all but the newest seven.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,27 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     # Every point of a grid is enqueued; nothing is left to sample.
     "grid": lambda seed: RandomSampler(seed=seed),
 }
+
+
+class HopelessError(RuntimeError):
+    """So many trials failed in a row that the sweep was ended. The message says what they share."""
+
+
+def in_common(failed: list[TrialRecord]) -> str:
+    """What trials that failed one after the other share: values, ranges, reasons."""
+    same, ranges = [], []
+    for key in failed[0].hyperparameters:
+        values = [record.hyperparameters.get(key) for record in failed]
+        if all(value == values[0] for value in values):
+            same.append(f"{key} {values[0]}")
+        elif all(isinstance(value, int | float) for value in values):
+            ranges.append(f"{key} from {min(values):.3g} to {max(values):.3g}")  # type: ignore[type-var]
+    reasons = dict.fromkeys(str(record.reason) for record in failed)
+    return (
+        f"trials {failed[0].number} to {failed[-1].number} failed one after the other, as many as "
+        f"cluster.max_failures allows. In common: {'; '.join(same + ranges) or 'nothing'}. "
+        f"Reasons: {'; '.join(reasons)}"
+    )
 
 
 class SeededSampler(BaseSampler):
@@ -97,6 +119,7 @@ class Search(Searcher):
     lag : proposal n is made from the results of trials 0 to n - lag
     concurrent : trials that run at a time; fewer than `lag` change nothing but the time
     resolve : the configuration and the trial id for a choice of hyperparameters
+    taken : points proposed first: those of another sweep whose trials were taken over
     """
 
     def __init__(
@@ -107,23 +130,25 @@ class Search(Searcher):
         lag: int,
         concurrent: int,
         resolve: Callable[[dict[str, Any]], tuple[Configuration, str]],
+        taken: list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(metric="score", mode="max")
         assert configuration.search is not None
         self.config = configuration.search
         self.epochs = configuration.training.last_epoch
+        self.max_failures = configuration.cluster.max_failures
         self.ledger = ledger
         self.lag = lag
         self.concurrent = concurrent
         self.resolve = resolve
+        ledger.put_damaged_suggestion_aside()
         known = ledger.suggestions()
         points = [suggestion.hyperparameters for suggestion in known]
-        if self.config.sampler == "grid":
-            queue = space.grid()
-            self.trials = min(self.config.trials, len(queue))
-        else:
-            queue = [space.first] if space.first else []
-            self.trials = self.config.trials
+        grid = self.config.sampler == "grid"
+        first = space.grid() if grid else [space.first] if space.first else []
+        queue = list(taken or [])
+        queue += [point for point in first if point not in queue]
+        self.trials = min(self.config.trials, len(queue)) if grid else self.config.trials
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.optuna = OptunaSearch(
             space=space.suggest,
@@ -142,13 +167,31 @@ class Search(Searcher):
         """Whether every trial has been proposed and has ended with a record."""
         return sum(record is not None for record in self.ended.values()) >= self.trials
 
+    @property
+    def failures(self) -> list[TrialRecord]:
+        """The trials that failed one after the other, up to the first that has not ended."""
+        found: list[TrialRecord] = []
+        for number in itertools.count():
+            if number not in self.ended:
+                return found
+            record = self.ended[number]
+            if record is not None:  # one that broke off tells nothing
+                found = [*found, record] if record.status == "failed" else []
+        return found
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether `cluster.max_failures` trials failed in a row: no further one is started."""
+        return len(self.failures) >= self.max_failures
+
     def advance(self) -> Suggestion | None:
         """Pass over trials that have ended: the first that can start now, or None."""
-        while (suggestion := self._next()) is not None:
+        while not self.hopeless and (suggestion := self._next()) is not None:
             if any(self.proposed[n].trial == suggestion.trial for n in self.running.values()):
                 return None  # the same configuration is being trained: wait for its result
             record = self.ledger.trial(suggestion.trial)
             if record is None:
+                self.ledger.put_damage_aside(suggestion.trial)
                 return suggestion
             # A kill between the record and this may have left them.
             checkpoints.delete_all(self.ledger.trial_storage(record.id))
@@ -160,6 +203,8 @@ class Search(Searcher):
         if len(self.running) >= self.concurrent:
             return None
         suggestion = self.advance()
+        if self.hopeless:
+            return Searcher.FINISHED
         if suggestion is None:
             # What cannot go on though nothing runs waits for a trial that broke off.
             ended = len(self.proposed) >= self.trials or not self.running

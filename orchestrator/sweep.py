@@ -19,13 +19,13 @@ import torch
 
 from features.sets import FEATURES
 from features.storage import Storage
-from orchestrator import trial
+from orchestrator import fork, trial
 from orchestrator.config import ConfigError, Configuration, SearchConfig, parse
 from orchestrator.data import Prepared, corpus_folds, prepare, read_corpus
 from orchestrator.fold_run import build_model
 from orchestrator.ledger import Ledger, TrialRecord
 from orchestrator.progress import Narrator
-from orchestrator.search import Search
+from orchestrator.search import HopelessError, Search, in_common
 from orchestrator.trial import Assignment, Resources
 from search_spaces import Space, SpaceError, load_space
 from ser_models import Sizes
@@ -95,11 +95,14 @@ def _check_model(configuration: Configuration, speakers: dict[str, int]) -> None
         raise ConfigError(f"model: {str(error).splitlines()[0]}{where}") from None
 
 
-def run(configuration: Configuration, narrator: Narrator) -> Ledger:
+def run(configuration: Configuration, narrator: Narrator, source: Ledger | None = None) -> Ledger:
     """Search, or without a `search` section cross-validate the one configuration.
 
-    Ray must be initialised. Raises ConfigError where the folder holds another sweep. Returns the
-    ledger, whose failed trials have their reasons.
+    source : another sweep, whose trials a new one takes over where they are still valid
+
+    Ray must be initialised. Raises ConfigError where the folder holds another sweep, HopelessError
+    where `cluster.max_failures` trials fail in a row. Returns the ledger, whose failed trials have
+    their reasons.
     """
     space = check(configuration)
     storage = Storage.open(configuration.storage)
@@ -116,7 +119,6 @@ def run(configuration: Configuration, narrator: Narrator) -> Ledger:
     )
     configuration = configuration.model_copy(update={"search": settings})
     resources = choose_resources(configuration, len(prepared.folds))
-    content = _open(ledger, configuration, space, prepared, resources, narrator)
 
     def resolve(hyperparameters: dict[str, Any]) -> tuple[Configuration, str]:
         chosen = configuration.with_values(hyperparameters)
@@ -124,7 +126,24 @@ def run(configuration: Configuration, narrator: Narrator) -> Ledger:
         identity = trial.trial_id(chosen, prepared.folds, ids, fingerprint, resources.replicas)
         return chosen, identity
 
-    search = Search(space, configuration, ledger, content["lag"], resources.concurrent, resolve)
+    content = _open(ledger, configuration, space, prepared, resources, narrator)
+    if source is not None and "taken" not in content:
+        if ledger.suggestions():
+            raise ConfigError(
+                f"--fork: {ledger.storage.root} is another sweep already; choose another name"
+            )
+        by = fork.digest(content["code"])
+        valid = fork.valid_trials(source, space, lambda point: resolve(point)[1], by)
+        content["taken"] = [{"trial": r.id, "point": r.hyperparameters} for r in valid]
+        content["forked_from"] = source.storage.root
+        ledger.write_sweep(content)
+        narrator.say(f"{len(valid)} trials of {source.storage.root} are still valid: taken over")
+    taken = content.get("taken", [])
+    if source is not None:
+        fork.take_over(source, ledger, [one["trial"] for one in taken])
+    first = [one["point"] for one in taken]
+    concurrent, lag = resources.concurrent, content["lag"]
+    search = Search(space, configuration, ledger, lag, concurrent, resolve, first)
     asked = content["configuration"]["search"]
     if asked["trials"] != search.trials:  # more than at the start, or fewer: a grid's points
         asked["trials"] = search.trials
@@ -139,11 +158,13 @@ def run(configuration: Configuration, narrator: Narrator) -> Ledger:
     for number, record in search.ended.items():
         if record is not None and record.status == "failed":
             narrator.say(f"trial {number} failed before: {record.reason}")
-    if not search.done:
+    if not (search.done or search.hopeless):
         _tune(search, configuration, prepared, ledger, resources, narrator)
     broken = [number for number, record in sorted(search.ended.items()) if record is None]
     if broken:
         narrator.say(f"trials {broken} broke off; the same command tries them again")
+    if search.hopeless:
+        raise HopelessError(in_common(search.failures))
     return ledger
 
 
@@ -166,11 +187,13 @@ def _open(
             *_differences({"data": known["fingerprint"]}, {"data": prepared.fingerprint}),
             *_differences({"space": known["space"]}, {"space": searched}),
             *_differences({"replicas": known["replicas"]}, {"replicas": resources.replicas}),
+            *_differences({"code": known.get("code", {})}, {"code": fork.code()}),
         ]
         if different:
             raise ConfigError(
                 f"name: {ledger.storage.root} holds another sweep: {'; '.join(different)}. "
-                f"Choose another name, or go back to what it was"
+                f"Go back to what it was, choose another name, or --fork NAME to start a new sweep "
+                f"with the trials that are still valid"
             )
         for line in _differences(known["versions"], versions):
             narrator.say(f"{line}: trials of both may differ in their last bits")
@@ -204,6 +227,7 @@ def _open(
         "replicas": resources.replicas,
         "space": searched,
         "versions": versions,
+        "code": fork.code(),
         "commit": _commit(),
         "notes": [note for note in (configuration.corpus.note, *prepared.notes) if note],
     }
@@ -286,6 +310,7 @@ def _tune(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     data = ray.put((prepared.dataset, prepared.folds))
     seed, model = configuration.training.seed, configuration.model.name
+    by = fork.digest(fork.code())
     dataset = prepared.dataset
     speakers = {
         fold.name: len({dataset.speakers[row] for row in fold.train}) for fold in prepared.folds
@@ -301,6 +326,7 @@ def _tune(
             status="complete",
             hyperparameters=config["hyperparameters"],
             seed=seed,
+            code=by,
         )
         chosen = parse(config["configuration"])
         try:

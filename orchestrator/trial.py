@@ -7,6 +7,7 @@ over a process group of their own.
 
 import hashlib
 import os
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,27 +119,52 @@ def run_trial(assignment: Assignment) -> None:
         ),
     )
     ledger = Ledger(assignment.storage)
+    limit = _time_limit(assignment, ledger)
     try:
         trainer.fit()
     except ray.train.WorkerGroupError as error:
         cause = next(iter(error.worker_failures.values()))
         cause = getattr(cause, "_base_exc", cause)
-        if isinstance(cause, torch.OutOfMemoryError):
-            # Fewer workers on a GPU change no result, so the trial can still be done as it is.
-            raise RuntimeError(
-                f"{assignment.record.id}: the GPU has too little memory for the workers that share "
-                f"it; lower cluster.workers_per_trial (now {resources.workers}) and run it again"
-            ) from error
-        if isinstance(cause, OSError | ray.exceptions.RayError):
+        memory = isinstance(cause, torch.OutOfMemoryError | ray.exceptions.OutOfMemoryError)
+        if isinstance(cause, OSError | ray.exceptions.RayError) and not memory:
             raise  # the machine's or the storage's fault: another run may have it
         reason = f"{type(cause).__name__}: {cause}"
+        if memory:  # fewer workers at a time change no result: the same trial may yet be done
+            reason = (
+                f"too little memory for {resources.workers} workers: {str(cause).splitlines()[0]}. "
+                f"Lower cluster.workers_per_trial, remove the trial's trial.json, run again"
+            )
         failed = assignment.record.model_copy(update={"status": "failed", "reason": reason})
         ledger.write_trial(failed)
+    finally:
+        limit.cancel()
     record = ledger.trial(assignment.record.id)
     if record is None:
         raise RuntimeError(f"trial {assignment.record.id} ended and left no whole record")
     if record.status == "failed":
         raise RuntimeError(record.reason)
+
+
+def _time_limit(assignment: Assignment, ledger: Ledger) -> threading.Timer:
+    """A clock that ends this process, and with it the trial, after `cluster.trial_minutes`.
+
+    What hangs cannot be asked to stop. Ray ends the workers of a process that is gone.
+    """
+    minutes = assignment.configuration.cluster.trial_minutes
+
+    def end() -> None:
+        record = assignment.record
+        if ledger.trial(record.id) is None:
+            reason = f"not done after {minutes:g} minutes (cluster.trial_minutes)"
+            failed = {"status": "failed", "reason": reason, "seconds": 60 * (minutes or 0)}
+            ledger.write_trial(record.model_copy(update=failed))
+        os._exit(1)
+
+    clock = threading.Timer(60 * (minutes or 0), end)
+    clock.daemon = True
+    if minutes is not None:
+        clock.start()
+    return clock
 
 
 def _worker(config: dict[str, Any]) -> None:

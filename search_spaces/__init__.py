@@ -121,6 +121,16 @@ class Space(BaseModel):
             if self._open(parameter, chosen):
                 chosen[name] = parameter.suggest(trial, name)
 
+    def has(self, point: dict[str, Any]) -> bool:
+        """Whether `point` is one: a value for each parameter that is open, and no other."""
+        opened: dict[str, Any] = {}
+        for name, parameter in self.parameters.items():
+            if self._open(parameter, opened):
+                if name not in point or not parameter.holds(point[name]):
+                    return False
+                opened[name] = point[name]
+        return opened == point
+
     def corners(self, name: str) -> list[dict[str, Any]]:
         """Points that show whether a parameter fits: its `bounds`, with what opens it.
 

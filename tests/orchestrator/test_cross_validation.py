@@ -140,6 +140,12 @@ def test_a_damaged_checkpoint_is_not_believed(
         state.unlink()
     else:
         (newest / "manifest.json").unlink()
+    trial = Storage.open(str(tmp_path / "killed/trials/0123456789"))
+    found = checkpoints.newest(trial)
+    assert found is not None
+    assert found.epoch == 2
+    aside = list(newest.glob("*.damaged-*"))
+    assert len(aside) == (damage in ("truncated", "emptied", "flipped"))
     _, reports = run(tmp_path / "killed", dataset, folds, configuration)
     assert reports[0]["epoch"] == 3  # from the checkpoint before
     assert files(tmp_path / "killed") == files(tmp_path / "straight")

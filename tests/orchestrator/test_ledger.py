@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,36 @@ def test_a_damaged_file_makes_the_trial_one_that_has_not_ended(
     assert ledger.trial(record.id) is None
     reads = name != "fold-1.safetensors"  # reports do not
     assert (ledger.trial(record.id, weights=False) is None) == reads
+    left = None if damage == "remove" else path.read_bytes()
+    aside = ledger.put_damage_aside(record.id)
+    folder = ledger.trial_storage(record.id)
+    assert not folder.exists("trial.json")  # the trial is made again
+    if left is not None:
+        (kept,) = [other for other in aside if other.startswith(f"{name}.damaged-")]
+        assert folder.read(kept) == left
+    assert ledger.put_damage_aside(record.id) == []
+
+
+def test_a_whole_trial_is_left_where_it_is(ledger: Ledger) -> None:
+    record = commit(ledger)
+    assert ledger.put_damage_aside(record.id) == []
+    assert ledger.put_damage_aside("none") == []
+    assert ledger.trial(record.id) == record
+
+
+def test_a_damaged_proposal_is_put_aside(ledger: Ledger, tmp_path: Path) -> None:
+    for number in range(3):
+        ledger.write_suggestion(
+            Suggestion(number=number, trial=f"{number:010x}", hyperparameters={"a": number})
+        )
+    path = tmp_path / "search/00001.json"
+    path.write_bytes(path.read_bytes()[:-3])
+    ledger.put_damaged_suggestion_aside()
+    assert [s.number for s in ledger.suggestions()] == [0]
+    assert not path.exists()
+    assert len(list(path.parent.glob("00001.json.damaged-*"))) == 1
+    ledger.put_damaged_suggestion_aside()  # nothing more to do
+    assert (path.parent / "00002.json").exists()
 
 
 def test_storage_that_fails_is_not_a_trial_that_has_not_ended(
@@ -67,8 +98,9 @@ def test_storage_that_fails_is_not_a_trial_that_has_not_ended(
     path = tmp_path / "trials" / record.id / "folds.parquet"
     path.unlink()
     path.mkdir()  # reading it is an error, but not that it is missing
+    impatient = Ledger(dataclasses.replace(ledger.storage, waits=()))
     with pytest.raises(OSError, match="folds"):
-        ledger.trial(record.id)
+        impatient.trial(record.id)
 
 
 def test_every_byte_of_a_sealed_record_counts() -> None:

@@ -12,7 +12,7 @@ from ray.tune.search import Searcher
 from features.storage import Storage
 from orchestrator.config import Configuration, parse
 from orchestrator.ledger import Ledger, TrialRecord, canonical_json, sha256
-from orchestrator.search import Search, cutoffs, rungs
+from orchestrator.search import Search, cutoffs, in_common, rungs
 from search_spaces import Space
 
 EPOCHS = 18
@@ -294,3 +294,53 @@ def test_a_trial_that_ended_early_goes_on_with_its_last_score() -> None:
     assert cutoffs([([0.1, 0.8], False)], [2, 6], 3) == {2: 0.8, 6: 0.8}
     assert cutoffs([([0.1, 0.8], True)], [2, 6], 3) == {2: 0.8}
     assert cutoffs([], [2, 6], 3) == {}
+
+
+def fail(search: Search, task: dict[str, object], reason: str = "the loss is not finite") -> None:
+    search.ledger.write_trial(
+        TrialRecord(
+            id=task["trial"],
+            number=task["number"],
+            model="iaan",
+            status="failed",
+            reason=reason,
+            hyperparameters=task["hyperparameters"],
+            seed=0,
+        )
+    )
+
+
+def test_a_sweep_whose_trials_keep_failing_is_ended_with_what_they_share(tmp_path: Path) -> None:
+    configuration = configure(trials=10).with_values({"cluster.max_failures": 3})
+    search = make(tmp_path, configuration, lag=1)
+    fates = ["failed", "failed", "complete", "failed", "failed", "failed"]
+    for number, fate in enumerate(fates):
+        assert not search.hopeless
+        task = search.suggest(str(number))
+        fail(search, task) if fate == "failed" else train(search.ledger, task)
+        search.on_trial_complete(str(number), None, error=fate == "failed")
+    assert search.hopeless
+    assert search.suggest("7") == Searcher.FINISHED
+    assert [record.number for record in search.failures] == [3, 4, 5]
+    told = in_common(search.failures)
+    assert "trials 3 to 5 failed" in told
+    assert told.endswith("Reasons: the loss is not finite")
+    values = [record.hyperparameters["model.dropout"] for record in search.failures]
+    assert f"model.dropout from {min(values):.3g} to {max(values):.3g}" in told
+    # The same command again says the same, and trains nothing.
+    again = make(tmp_path, configuration, lag=1)
+    assert again.suggest("0") == Searcher.FINISHED
+    assert in_common(again.failures) == told
+
+
+def test_a_trial_that_still_runs_may_yet_succeed(tmp_path: Path) -> None:
+    configuration = configure(trials=10).with_values({"cluster.max_failures": 2})
+    search = make(tmp_path, configuration, lag=4)
+    tasks = [search.suggest(str(number)) for number in range(4)]
+    for number in (0, 2, 3):
+        fail(search, tasks[number])
+        search.on_trial_complete(str(number), None, error=True)
+    assert not search.hopeless  # trial 1 lies between
+    train(search.ledger, tasks[1])
+    search.on_trial_complete("1", None)
+    assert search.hopeless  # 2 and 3

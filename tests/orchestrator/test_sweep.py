@@ -120,6 +120,19 @@ def test_a_sweep_that_is_killed_ends_as_one_that_was_not(tmp_path: Path, spoken:
     changed = ser("sweep", configure(broken, spoken, model={"dropout": 0.5}))
     assert changed.returncode == 2
     assert "model.dropout was 0.1 and is now 0.5" in changed.stderr
+    assert "--fork NAME" in changed.stderr
+
+    old = Ledger(Storage.open(str(sweep)))
+    complete = [record for record in old.trials() if record.status == "complete"]
+    other = configure(broken, spoken, search={"scheduler": "none", "trials": len(complete)})
+    assert "search.scheduler was 'asha'" in ser("sweep", other).stderr
+    forked = ser("sweep", other, "--fork", "other")
+    assert forked.returncode == 0, forked.stderr
+    assert f"{len(complete)} done before" in forked.stderr
+    new = Ledger(Storage.open(str(broken / "runs/other")))
+    for mine, its in zip(new.trials(), complete, strict=True):
+        assert mine.files == its.files
+    assert ser("sweep", other, "--fork", "toy").returncode == 2  # a sweep of its own
 
 
 def test_every_kind_of_model_is_searched_scored_and_compared(tmp_path: Path, spoken: Path) -> None:

@@ -15,6 +15,7 @@ from orchestrator.data import prepare
 from orchestrator.folds import Fold
 from orchestrator.ledger import Ledger
 from orchestrator.progress import Narrator
+from orchestrator.search import HopelessError
 from orchestrator.training import fold_run
 from orchestrator.trial import assigned_runs, trial_id
 
@@ -103,6 +104,27 @@ def test_replicas_of_a_network_with_batch_statistics_leave_weights_that_fit_its_
         [[row[f"posterior_{c}"] for c in prepared.dataset.classes] for row in rows],
         atol=1e-6,
     )
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_trial_that_does_not_end_is_ended_and_the_search_goes_on(
+    spoken: Path, tmp_path: Path
+) -> None:
+    configuration = configure(
+        spoken,
+        tmp_path,
+        training={"epochs": 10**6, "patience": 10**6},
+        cluster={"trial_minutes": 0.2, "concurrent_trials": 1},
+        search={"space": "iaan_small", "trials": 2, "scheduler": "none"},
+    )
+    ledger = sweep.run(configuration, Narrator())
+    records = ledger.trials()
+    assert [record.status for record in records] == ["failed", "failed"]
+    for record in records:
+        assert record.reason == "not done after 0.2 minutes (cluster.trial_minutes)"
+        assert record.score is None
+    with pytest.raises(HopelessError, match=r"trials 0 to 1 failed .* Reasons: not done after 0.2"):
+        sweep.run(configuration.with_values({"cluster.max_failures": 2}), Narrator())
 
 
 @pytest.mark.usefixtures("ray_cluster")
