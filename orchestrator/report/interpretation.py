@@ -127,7 +127,6 @@ def embeddings(inspection: pa.Table, palette: list[str], symbols: list[str]) -> 
         subplot_titles=[f"{names[name]}, by {label}" for name in kept for label in colourings],
     )
     figure.update_layout(template=None, height=60 + 330 * len(kept), hovermode="closest")
-    figure.update_layout(meta="side by side" if len(kept) == 1 else None)
     hover = [f"{row['utterance']}: {row['truth']}" for row in table.to_pylist()]
     for row, name in enumerate(kept, start=1):
         places = tsne(np.asarray(table[name].to_pylist()))
