@@ -6,7 +6,7 @@ synthetic demo corpus. Nothing is tuned on what is reported. The epoch is chosen
 part, and each test part is scored once, so the nested and the plain estimate are one. Every run is
 a `ser train` of its own that goes on where it stopped; two are at work at a time.
 
-    python benchmarks/nemo_models.py NEMO/manifest.csv [STORAGE] > docs/nemo-table.md
+    python benchmarks/nemo_models.py NEMO/manifest.csv [STORAGE]
 """
 
 import json
