@@ -1,7 +1,7 @@
 """Every model on nEMO's real speech: nested UA by session and by repeated 80/20, as a table.
 
 One configuration a model, the same for both protocols, fixed beforehand: sizes and training as in
-examples/nemo.yaml where they apply, and the normalisation of log-mel as it learned faster on the
+examples/nemo.yaml where they apply, and the normalisation of log-mel chosen on the
 synthetic demo corpus. Nothing is tuned on what is reported. The epoch is chosen on a validation
 part, and each test part is scored once, so the nested and the plain estimate are one. Every run is
 a `ser train` of its own that goes on where it stopped; two are at work at a time.

@@ -126,7 +126,7 @@ SPEAKER_STYLE = Effect(
 IMBALANCE = Effect(
     name="imbalance",
     # Four of five turns are neutral. Batches are balanced as in the paper, so that the rare
-    # classes are repeated; an epoch is a fifth of a pass.
+    # classes are repeated; epochs are of few steps, to see the start of training.
     corpus=DemoSettings(
         dialogues=10,
         own=0,

@@ -14,7 +14,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from features.sets import FEATURES
@@ -23,6 +22,7 @@ from orchestrator import fork, trial
 from orchestrator.config import ConfigError, Configuration, SearchConfig, parse
 from orchestrator.data import Prepared, corpus_folds, prepare, read_corpus
 from orchestrator.fold_run import build_model
+from orchestrator.folds import Fold
 from orchestrator.ledger import Ledger, TrialRecord
 from orchestrator.progress import Narrator
 from orchestrator.search import HopelessError, Search, in_common
@@ -45,8 +45,7 @@ def check(configuration: Configuration) -> Space:
         raise ConfigError(f"storage: {configuration.storage}: {error}") from None
     corpus = read_corpus(configuration)
     folds = corpus_folds(configuration, corpus)
-    names = np.asarray(corpus.manifest.table["speaker"].to_pylist())
-    speakers = {fold.name: len(np.unique(names[fold.train])) for fold in folds}
+    speakers = _training_speakers(folds, corpus.manifest.table["speaker"].to_pylist())
     workers = configuration.cluster.workers_per_trial
     if workers is not None and workers > len(folds) and workers % len(folds):
         raise ConfigError(
@@ -79,6 +78,11 @@ def check(configuration: Configuration) -> Space:
                 raise ConfigError(f"search.space: {configuration.search.space}: {error}") from None
     _check_model(configuration, speakers)
     return space
+
+
+def _training_speakers(folds: list[Fold], speakers: list[str]) -> dict[str, int]:
+    """How many speakers train in each fold, by its name; `speakers` are the rows'."""
+    return {fold.name: len({speakers[row] for row in fold.train}) for fold in folds}
 
 
 def _check_model(configuration: Configuration, speakers: dict[str, int]) -> None:
@@ -311,10 +315,7 @@ def _tune(
     data = ray.put((prepared.dataset, prepared.folds))
     seed, model = configuration.training.seed, configuration.model.name
     by = fork.digest(fork.code())
-    dataset = prepared.dataset
-    speakers = {
-        fold.name: len({dataset.speakers[row] for row in fold.train}) for fold in prepared.folds
-    }
+    speakers = _training_speakers(prepared.folds, prepared.dataset.speakers)
     scratch = ledger.storage.child("tune")
     scratch.filesystem.create_dir(scratch.root, recursive=True)
 
