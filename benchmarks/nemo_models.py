@@ -47,7 +47,7 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 PROTOCOLS = {
     "session": {"scheme": "leave_one_session_out", "selection": "validation"},
-    "80-20": {"scheme": "random_repeated", "folds": 3, "selection": "validation", "seed": SEED},
+    "80-20": {"scheme": "random_repeated", "folds": 5, "selection": "validation", "seed": SEED},
 }
 
 

@@ -165,6 +165,10 @@ class Space(BaseModel):
         return points
 
 
+MOST_CHARACTERS = 50_000
+"""Of a space's file. One of nesting without end would break the parser."""
+
+
 def load_space(name: str) -> Space:
     """The space called `name` here, or in the YAML file at the path `name`.
 
@@ -173,11 +177,25 @@ def load_space(name: str) -> Space:
     known = sorted(path.stem for path in FOLDER.glob("*.yaml"))
     path = FOLDER / f"{name}.yaml" if name in known else Path(name)
     try:
-        return Space.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise SpaceError(f"{path}: not UTF-8 text: {error}") from None
+    except (OSError, ValueError):  # the latter of a name with a NUL
         raise SpaceError(f"no space {name}; known: {', '.join(known)}, or a YAML file") from None
-    except yaml.YAMLError as error:
+    if len(text) > MOST_CHARACTERS:
+        raise SpaceError(f"{path}: a search space has at most {MOST_CHARACTERS} characters")
+    try:
+        # Aliases of aliases are a few lines that stand for any number of values.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise SpaceError(f"{path}: write values out: a space has no YAML aliases")
+        raw = yaml.safe_load(text)
+    # Dates and numbers that are none are ValueErrors, deep nesting is a RecursionError.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, SpaceError):
+            raise
         raise SpaceError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Space.model_validate(raw)
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])

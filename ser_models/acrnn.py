@@ -100,7 +100,8 @@ class ACRNN(nn.Module):
 
     conv 5x3 > max-pool 2x2 > five conv 5x3 > linear > batch norm > leaky ReLU > BLSTM
     > attention pooling > linear > leaky ReLU (embedding) > dropout > regularised linear.
-    9,317,764 parameters at the published sizes with 40 bands and 4 classes.
+    9,317,760 parameters at the published sizes with 40 bands and 4 classes; four more without the
+    regulariser, whose layer has no bias.
 
     Parameters
     ----------

@@ -47,12 +47,13 @@ class RegularizedLinear(nn.Module):
 
     `none`: a plain linear layer. `penalty`: lambda * sum_c (||W^c||_1 - tau)^2 goes into the loss.
     `projection`: each column is rescaled to norm tau in the forward pass. A logit of a projected
-    layer is at most ||x||_inf * tau above its bias, 1 / C at an average norm: posteriors are then
-    flat, and their order is what counts.
+    layer is at most ||x||_inf * tau, 1 / C at an average norm: posteriors are then flat, and their
+    order is what counts.
 
-    Ours: tau is a target, and no gradient flows through it. The bias is left alone. In evaluation
-    tau may not depend on the batch, so `projection` keeps a running mean of ||x||_1 (momentum 0.1,
-    set by the first batch), as batch normalisation keeps its statistics; before any batch it is 1.
+    Ours: tau is a target, and no gradient flows through it. A regularised layer has no bias, which
+    could favour a class however alike the columns are. In evaluation tau may not depend on the
+    batch, so `projection` keeps a running mean of ||x||_1 (momentum 0.1, set by the first batch),
+    as batch normalisation keeps its statistics; before any batch it is 1.
 
     Parameters
     ----------
@@ -81,20 +82,20 @@ class RegularizedLinear(nn.Module):
             raise ValueError(f"regularizer_weight is {weight}: it must be at least 0")
         self.kind: RegularizerKind = kind
         self.penalty_weight = PENALTY_WEIGHT if weight is None else weight
-        self.linear = nn.Linear(size, classes)
+        self.linear = nn.Linear(size, classes, bias=kind == "none")
         if kind == "projection":
             self.register_buffer("norm", torch.ones(()))
             self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
-        weight, bias = self.linear.weight, self.linear.bias
+        weight = self.linear.weight
         if self.kind == "none" or (self.kind == "penalty" and not self.training):
             return self.linear(inputs), None
         norm = self._norm(inputs.detach().to(weight.dtype))  # no half precision under autocast
         target = target_norm(norm, len(weight))
         if self.kind == "penalty":
             return self.linear(inputs), self.penalty_weight * norm_penalty(weight, target)
-        return nn.functional.linear(inputs, project(weight, target), bias), None
+        return nn.functional.linear(inputs, project(weight, target)), None
 
     def _norm(self, inputs: Tensor) -> Tensor:
         """() mean ||x||_1: of the batch in training, the running one in evaluation."""

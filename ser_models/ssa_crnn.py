@@ -15,7 +15,7 @@ class SSACRNN(nn.Module):
     C_sp: encoder > attention pooling > linear > leaky ReLU > dropout > linear (speakers).
     C_em: encoder > self speaker attention over both encoders' states > linear > leaky ReLU
     > dropout > regularised linear (emotions). The encoder is `ConvolutionalEncoder`.
-    18,931,108 parameters at the published sizes with 40 bands, 4 classes, 10 speakers and segments
+    18,931,104 parameters at the published sizes with 40 bands, 4 classes, 10 speakers and segments
     of 300 frames.
 
     The loss is cross-entropy of the emotions + `speaker_weight` * cross-entropy of the speakers

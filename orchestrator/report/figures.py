@@ -5,7 +5,6 @@ Series colours are Okabe and Ito's, which stay apart for colour-blind readers, w
 yellow and black, one of which would vanish on either background.
 """
 
-import html
 import math
 from typing import Any
 
@@ -14,6 +13,7 @@ from plotly.subplots import make_subplots
 
 from orchestrator.report.findings import Best, Findings, Trial, mapping
 from orchestrator.report.interpretation import attention, embeddings
+from orchestrator.report.labels import text
 
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C"]
 # Beyond seven folds colours come again, with another mark.
@@ -21,11 +21,6 @@ SYMBOLS = ["circle", "square", "diamond", "cross"]
 BLUE, ORANGE, GREY = PALETTE[0], PALETTE[1], PALETTE[6]
 # Recall 0 is the paper's colour, 1 a dark blue: lightness alone carries the number.
 SHADES = [[0, "#f4f7fa"], [0.5, "#7fb0d6"], [1, "#0b4a83"]]
-
-
-def text(value: object) -> str:
-    """`value` for a plotly label, which reads a little HTML of its own."""
-    return html.escape(str(value), quote=False)
 
 
 def figures(findings: Findings) -> dict[str, str]:
@@ -43,9 +38,9 @@ def figures(findings: Findings) -> dict[str, str]:
         drawn["curves"] = _curves(findings.best.trial, findings.optimistic)
         if (inspection := findings.best.inspection) is not None:
             features = mapping(mapping(findings.sweep, "configuration"), "features")
-            drawn["attention"] = attention(
-                inspection, findings.classes, features.get("pool", 1), PALETTE
-            )
+            pool = features.get("pool")
+            pooling = pool if isinstance(pool, int) and pool > 0 else 1
+            drawn["attention"] = attention(inspection, findings.classes, pooling, PALETTE)
             if (placed := embeddings(inspection, PALETTE, SYMBOLS)) is not None:
                 drawn["embeddings"] = placed
     return {name: figure.to_json() for name, figure in drawn.items()}

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from orchestrator.ledger import Ledger, TrialRecord
+from orchestrator.inspection import check
+from orchestrator.ledger import Ledger, TrialRecord, unfit
 from orchestrator.metrics import (
     Bootstrap,
     Interval,
@@ -119,20 +120,27 @@ def gather(ledger: Ledger) -> Findings:
     for record in ledger.trials():
         failed = record.status == "failed"
         rows = None if failed else ledger.folds(record.id)
-        folds = [] if rows is None else fold_scores(rows, classes, selection, metric)
+        try:
+            folds = [] if rows is None else fold_scores(rows, classes, selection, metric)
+        except (ValueError, TypeError) as error:
+            raise unfit(ledger.trial_storage(record.id), "folds.parquet", error) from error
         trials.append(Trial(record, rows, folds))
     proposed = {suggestion.trial for suggestion in ledger.suggestions()}
-    by_number = {trial.record.number: trial for trial in trials}
+    by_number: dict[int, Trial] = {}
+    for trial in trials:
+        other = by_number.setdefault(trial.record.number, trial)
+        if other is not trial:
+            twice = ValueError(f"its number {trial.record.number} is also {other.record.id}'s")
+            raise unfit(ledger.trial_storage(trial.record.id), "trial.json", twice)
 
     def predictions(number: int) -> pa.Table:
-        return ledger.predictions(by_number[number].record.id)
+        return _predictions(ledger, by_number[number], classes)
 
     best, nested, reason = None, None, "No trial has ended with a score."
     top = best_trial(trial.record for trial in trials)
     if top is not None:
-        best = _best(
-            by_number[top.number], predictions(top.number), ledger.inspection(top), classes
-        )
+        found = predictions(top.number)
+        best = _best(by_number[top.number], found, _inspection(ledger, top, classes), classes)
         if selection == "held_out":
             reason = (
                 "The epoch was chosen on the part that is reported, so there is no validation "
@@ -155,6 +163,33 @@ def gather(ledger: Ledger) -> Findings:
         nested_reason=reason,
         warnings=_warnings(best, configuration, selection),
     )
+
+
+def _predictions(ledger: Ledger, trial: Trial, classes: list[str]) -> pa.Table:
+    """A trial's predictions. Raises LedgerError where they are of other classes or folds."""
+    table = ledger.predictions(trial.record.id)
+    wrong = [
+        f"{column} {name!r} is no class of the sweep, {', '.join(classes)}"
+        for column in ("truth", "prediction")
+        for name in sorted(set(table[column].to_pylist()) - set(classes))
+    ]
+    absent = {score.fold for score in trial.folds} - set(table["fold"].to_pylist())
+    wrong += [f"fold {name} has no row" for name in sorted(absent)]
+    if wrong:
+        folder = ledger.trial_storage(trial.record.id)
+        raise unfit(folder, "predictions.parquet", ValueError(wrong[0]))
+    return table
+
+
+def _inspection(ledger: Ledger, record: TrialRecord, classes: list[str]) -> pa.Table | None:
+    """What the trial's network attended to. Raises LedgerError where it cannot be drawn."""
+    table = ledger.inspection(record)
+    try:
+        if table is not None:
+            check(table, classes)
+    except ValueError as error:
+        raise unfit(ledger.trial_storage(record.id), "inspection.parquet", error) from error
+    return table
 
 
 def _best(

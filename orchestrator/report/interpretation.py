@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
+from orchestrator.report.labels import text
+
 FRAME = 0.01
 """Seconds of a frame that is not pooled."""
 MOST_POINTS = 1000
@@ -40,7 +42,7 @@ def attention(
         cols=1,
         specs=[[{"secondary_y": True}]] * len(rows),
         vertical_spacing=0.28 / len(rows),
-        subplot_titles=[f"{row['truth']}: {row['utterance']}" for row in rows],
+        subplot_titles=[text(f"{row['truth']}: {row['utterance']}") for row in rows],
     )
     figure.update_layout(template=None, height=60 + 210 * len(rows), hovermode="closest")
     for number, row in enumerate(rows, start=1):
@@ -79,7 +81,7 @@ def attention(
                 y=[float(f"{value:.4g}") for value in weights],
                 mode="lines",
                 line={"color": colour, "width": 2},
-                name=curve["name"].replace("_", " "),
+                name=text(curve["name"].replace("_", " ")),
                 legendgroup=curve["name"],
                 showlegend=number == 1,
                 row=number,
@@ -126,8 +128,12 @@ def embeddings(inspection: pa.Table, palette: list[str], symbols: list[str]) -> 
         vertical_spacing=0.1,
         subplot_titles=[f"{names[name]}, by {label}" for name in kept for label in colourings],
     )
-    figure.update_layout(template=None, height=60 + 330 * len(kept), hovermode="closest")
-    hover = [f"{row['utterance']}: {row['truth']}" for row in table.to_pylist()]
+    figure.update_layout(template=None, height=80 + 330 * len(kept), hovermode="closest")
+    legends = ("legend", "legend2")  # below their own columns, which use the same colours
+    for name, x in zip(legends, (0, 0.52), strict=True):
+        below = {"orientation": "h", "itemsizing": "constant", "y": -0.02, "yanchor": "top"}
+        figure.update_layout({name: {**below, "x": x}})
+    hover = [text(f"{row['utterance']}: {row['truth']}") for row in table.to_pylist()]
     for row, name in enumerate(kept, start=1):
         places = tsne(np.asarray(table[name].to_pylist()))
         for column, (label, key) in enumerate(colourings.items(), start=1):
@@ -144,9 +150,10 @@ def embeddings(inspection: pa.Table, palette: list[str], symbols: list[str]) -> 
                         "size": 6,
                         "opacity": 0.8,
                     },
-                    name=value,
+                    name=text(value),
                     legendgroup=f"{label} {value}",
                     showlegend=row == 1,
+                    legend=legends[column - 1],
                     text=[hover[index] for index in mine],
                     hovertemplate="%{text}<extra></extra>",
                     row=row,

@@ -27,7 +27,10 @@
         paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
         font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("--ink") },
         margin: { l: 8, r: 12, t: 36, b: 8 },
-        legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", itemsizing: "constant" },
+        legend: {
+          orientation: "h", x: 0, y: 1.02, yanchor: "bottom", itemsizing: "constant",
+          ...layout.legend,
+        },
         modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--ink") },
         // A finger that scrolls the page must not zoom a figure.
         dragmode: window.matchMedia("(pointer: coarse)").matches ? false : "zoom",

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from orchestrator.audit import audit_rows
+from orchestrator.ledger import LedgerError
 from orchestrator.metrics import Interval
 from orchestrator.report.figures import figures
 from orchestrator.report.findings import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED, Findings, mapping
@@ -27,8 +28,10 @@ def percent(value: float | None, name: str = "") -> Markup:
     return _data(value, f"{100 * value:.1f}%", name)
 
 
-def points(value: float, name: str = "", unit: str = " points") -> Markup:
+def points(value: float | None, name: str = "", unit: str = " points") -> Markup:
     """A difference of two scores in percentage points, with its sign."""
+    if value is None:
+        return Markup(DASH)
     rounded = round(100 * value, 1) + 0.0  # adding 0 turns -0.0 into 0.0
     text = f"{abs(rounded):.1f}{unit}"
     sign = "" if rounded == 0 else "+" if rounded > 0 else MINUS
@@ -121,7 +124,7 @@ def render(findings: Findings) -> str:
         failures=failures(findings),
         facts=_facts(findings, configuration),
         audit=mapping(sweep, "audit"),
-        audit_rows=audit_rows(mapping(sweep, "audit")),
+        audit_rows=_audit_rows(findings),
         provenance=_provenance(findings),
         versions=mapping(sweep, "versions"),
         configuration=yaml.safe_dump(configuration, sort_keys=False, allow_unicode=True),
@@ -131,6 +134,16 @@ def render(findings: Findings) -> str:
         style=_asset("page.css"),
         script=_asset("page.js"),
     )
+
+
+def _audit_rows(findings: Findings) -> list[dict[str, Any]]:
+    try:
+        return audit_rows(mapping(findings.sweep, "audit"))
+    except (LookupError, TypeError, AttributeError) as error:
+        raise LedgerError(
+            f"sweep.yaml is damaged: its audit is not one: {error!r}; delete its key `audit`, and "
+            "its first and its last line"
+        ) from error
 
 
 def _inspected(findings: Findings) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pyarrow.csv as pacsv
 
 from orchestrator.metrics import Scores
 from orchestrator.report.findings import Findings, Trial, mapping
+from orchestrator.report.labels import cell
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,13 @@ def folds_csv(findings: Findings) -> bytes:
 
 
 def _csv(table: pa.Table) -> bytes:
+    """CSV that a spreadsheet may open: names come from corpora, and none becomes a formula."""
+    columns = [
+        pa.array(map(cell, column.to_pylist()), pa.string())
+        if pa.types.is_string(column.type)
+        else column
+        for column in table.columns
+    ]
     sink = io.BytesIO()
-    pacsv.write_csv(table, sink)
+    pacsv.write_csv(pa.table(columns, names=list(map(cell, table.column_names))), sink)
     return sink.getvalue()

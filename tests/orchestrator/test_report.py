@@ -3,103 +3,22 @@
 import csv
 import io
 import json
-import math
-import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from made_sweep import CLASSES, make_sweep
+from report_page import Page, best_of, page_of
 from scipy import stats
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, recall_score
 
-from features.storage import Storage
 from orchestrator.ledger import (
     Ledger,
-    LedgerError,
-    TrialRecord,
-    parquet_bytes,
-    sha256,
 )
 from orchestrator.report import build, summary
 
 MIXED = ["complete", "complete", "pruned", "complete", "failed", "complete", "pruned", "complete"]
-
-
-class Page(HTMLParser):
-    """What a browser would find: elements, `data` values by id, tables' rows, JSON of figures."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.data: dict[str, float] = {}
-        self.shown: dict[str, str] = {}
-        self.tables: dict[str, list[list[str]]] = {}
-        self.scripts: list[tuple[dict[str, str | None], str]] = []
-        self.text: list[str] = []
-        self._table = self._data = ""
-        self._cell = False
-        self._in = ""
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        known = dict(attrs)
-        self.elements.append((tag, known))
-        if tag == "data" and known.get("id"):
-            self._data = str(known["id"])
-            self.data[self._data] = float(str(known["value"]))
-        elif tag == "table":
-            self._table = str(known.get("id"))
-            self.tables[self._table] = []
-        elif tag == "tr":
-            self.tables[self._table].append([])
-        elif tag in ("td", "th"):
-            self.tables[self._table][-1].append("")
-            self._cell = True
-        elif tag in ("script", "style"):
-            self._in = tag
-            if tag == "script":
-                self.scripts.append((known, ""))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th"):
-            self._cell = False
-        elif tag == "data":
-            self._data = ""
-        elif tag in ("script", "style"):
-            self._in = ""
-
-    def handle_data(self, data: str) -> None:
-        if self._in == "script":
-            known, text = self.scripts[-1]
-            self.scripts[-1] = (known, text + data)
-        elif not self._in:
-            self.text.append(data)
-            if self._cell:
-                self.tables[self._table][-1][-1] += data
-            if self._data:
-                self.shown[self._data] = self.shown.get(self._data, "") + data
-
-    def ids(self) -> set[str]:
-        return {str(known["id"]) for _, known in self.elements if "id" in known}
-
-    def words(self) -> str:
-        return re.sub(r"\s+", " ", "".join(self.text))
-
-    def figure(self, name: str) -> dict[str, Any]:
-        for known, text in self.scripts:
-            if known.get("data-figure") == f"figure-{name}":
-                return json.loads(text)
-        raise KeyError(name)
-
-
-def page_of(ledger: Ledger) -> Page:
-    assert build(ledger) == ["report/folds.csv", "report/index.html", "report/trials.csv"]
-    return Page(ledger.storage.read("report/index.html").decode())
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +29,6 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
 @pytest.fixture(scope="module")
 def page(mixed: Ledger) -> Page:
     return page_of(mixed)
-
-
-def best_of(ledger: Ledger) -> TrialRecord:
-    return max((r for r in ledger.trials() if r.score is not None), key=lambda r: r.score or 0)
 
 
 def test_headline_is_recomputed_from_the_files(mixed: Ledger, page: Page) -> None:
@@ -311,184 +226,3 @@ def test_provenance_is_on_the_page(page: Page) -> None:
     for text in ("9f3c1a77e2", "torch 2.13.0", "2025-01-02T03:04:05", "scheme: leave_one_session"):
         assert text in words
     assert words.count("(= UAR)") == 1
-
-
-def test_held_out_is_marked_wherever_a_score_is_shown(tmp_path: Path) -> None:
-    ledger = make_sweep(tmp_path, MIXED, selection="held_out")
-    page = page_of(ledger)
-    assert "optimistic-banner" in page.ids()
-    assert "nested-unavailable" in page.ids()
-    assert not any("nested" in name for name in page.data)
-    tags = sum(known.get("class") == "tag" for _, known in page.elements)
-    assert tags >= 6  # three headline scores, recalls, confusion, folds
-    assert "optimistic" in page.figure("search")["layout"]["yaxis"]["title"]["text"]
-    assert "Validation" not in page.tables["folds"][0]
-    found = summary(ledger)
-    assert found["optimistic"]
-    assert found["nested"] is None
-    assert found["optimism"] is None
-    assert "no validation part" in found["nested_unavailable"]
-    # The row that is reported is the selected epoch's, not another of the test rows.
-    rows = [r for r in ledger.folds(best_of(ledger).id).to_pylist() if r["split"] == "test"]
-    chosen = [row["ua"] for row in rows if row["selected"]]
-    assert len(chosen) == 5
-    assert page.data["ua-mean"] == pytest.approx(np.mean(chosen))
-
-
-def test_what_a_corpus_calls_things_is_text_and_not_markup(tmp_path: Path) -> None:
-    classes = ["</script><script>alert(1)</script>", "<b>hap</b>", 'a&b "q"', "{{ 7*7 }}"]
-    ledger = make_sweep(
-        tmp_path,
-        MIXED,
-        classes=classes,
-        name="<img src=x onerror=alert(1)>",
-        speaker="<i onclick=alert(1)>Ses{:02d}{}</i>",
-        extra={"notes": ["<iframe src=javascript:alert(1)>"], "versions": {"<u>": "</footer>"}},
-    )
-    page = page_of(ledger)
-    tags = {tag for tag, _ in page.elements}
-    assert not tags & {"img", "i", "b", "iframe", "u"}
-    assert not any(key.startswith("on") for _, known in page.elements for key in known)
-    assert [row[0] for row in page.tables["classes"][1:]] == classes
-    assert page.tables["speakers"][1][0] == "<i onclick=alert(1)>Ses01F</i>"
-    assert "<img src=x onerror=alert(1)>" in page.words()
-    # Four figures, plotly and the page's own script: nothing else became a script.
-    assert len(page.scripts) == 6
-    # plotly's labels know some HTML too, so what stands in them is escaped once more.
-    assert page.figure("confusion")["data"][0]["x"][1] == "&lt;b&gt;hap&lt;/b&gt;"
-
-
-@pytest.mark.parametrize(
-    ("statuses", "running", "says"),
-    [
-        ([], 0, "No trial has ended yet."),
-        ([], 2, "No trial has ended yet."),
-        (["failed"], 0, "The only trial failed."),
-        (["failed"] * 3, 1, "All 3 trials failed."),
-    ],
-)
-def test_sweep_without_a_score(
-    tmp_path: Path, statuses: list[str], running: int, says: str
-) -> None:
-    ledger = make_sweep(tmp_path, statuses, running=running)
-    page = page_of(ledger)
-    assert says in page.words()
-    assert "no-score" in page.ids()
-    if statuses:
-        assert "0: loss is not finite" in page.words() or "0, 1, 2: loss" in page.words()
-    assert page.data == {}
-    found = summary(ledger)
-    assert found["best"] is None
-    assert found["nested_unavailable"] == "No trial has ended with a score."
-    assert found["trials"]["unfinished"] == running
-    assert len(page.tables.get("trials", [[]])) == 1 + len(statuses)
-    assert len(ledger.storage.read("report/trials.csv").splitlines()) == 1 + len(statuses)
-    assert len(ledger.storage.read("report/folds.csv").splitlines()) == 1
-
-
-def test_one_trial_of_one_fold(tmp_path: Path) -> None:
-    ledger = make_sweep(tmp_path, ["complete"], folds=1)
-    page = page_of(ledger)
-    assert page.data["optimism-pooled"] == 0
-    assert page.shown["optimism-pooled"] == "0.0 points"
-    found = summary(ledger)
-    assert found["best"]["mean_over_folds"]["ua"]["low"] is None
-    assert any("one fold" in warning for warning in found["warnings"])
-    assert any("2 speakers" in warning for warning in found["warnings"])
-
-
-def test_sparse_sweep_file_still_gives_a_report(tmp_path: Path) -> None:
-    ledger = make_sweep(tmp_path, ["complete", "pruned"])
-    ledger.write_sweep({"name": "bare", "classes": CLASSES})
-    page = page_of(ledger)
-    assert page.data["ua-pooled"] > 0.25
-    assert summary(ledger)["selection"] == "validation"
-
-
-def test_unsaid_and_contradicting_scores_are_warned_of(tmp_path: Path) -> None:
-    ledger = make_sweep(tmp_path, ["complete"], seed=4)
-    folder = ledger.trial_storage("0000000000")
-    record = ledger.trial("0000000000")
-    assert record is not None
-    table = ledger.folds("0000000000")
-    rows = table.to_pylist()
-    for row in rows:
-        if row["fold"] == "Ses02" and row["split"] == "test":
-            row |= {"ua": 0.99, "recall_sad": 0.0}
-        if row["fold"] == "Ses04" and row["split"] == "test":
-            row |= {"recall_hap": math.nan}
-    data = parquet_bytes(pa.Table.from_pylist(rows))
-    folder.write("folds.parquet", data)
-    assert ledger.trial(record.id) is None  # the ledger sees that the file is another
-    ledger.write_trial(
-        record.model_copy(update={"files": {**record.files, "folds.parquet": sha256(data)}})
-    )
-    warnings = " ".join(summary(ledger)["warnings"])
-    assert "Fold Ses02: the recorded test UA does not follow" in warnings
-    assert "sad was never recognised in fold Ses02" in warnings
-    assert "No test utterance is hap in fold Ses04" in warnings
-
-
-def test_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LedgerError, match=r"no sweep\.yaml"):
-        build(Ledger(Storage.open(str(tmp_path))))
-
-
-def with_inspection(ledger: Ledger, speakers: bool) -> list[dict[str, Any]]:
-    """Give the best trial embeddings and attention of random numbers; its rows."""
-    rng = np.random.default_rng(0)
-    best = best_of(ledger)
-    rows = []
-    for number, row in enumerate(ledger.predictions(best.id).to_pylist()):
-        shown = number in (3, 9)
-        weights = [rng.dirichlet(np.ones(5)).tolist() for _ in range(2)]
-        rows.append(
-            {
-                "fold": row["fold"],
-                "utterance": row["utterance"],
-                "speaker": row["speaker"],
-                "truth": CLASSES[number % 4],
-                "embedding": rng.normal(size=6).tolist(),
-                "speaker_embedding": rng.normal(size=6).tolist() if speakers else None,
-                "attention": [
-                    {"name": name, "weights": w}
-                    for name, w in zip(("emotion", "speaker"), weights, strict=True)
-                ]
-                if shown
-                else None,
-                "picture": rng.normal(size=10 * 3).tolist() if shown else None,
-                "bands": 3 if shown else None,
-            }
-        )
-    data = parquet_bytes(pa.Table.from_pylist(rows))
-    ledger.trial_storage(best.id).write("inspection.parquet", data)
-    files = best.files | {"inspection.parquet": sha256(data)}
-    ledger.write_trial(best.model_copy(update={"files": files}))
-    return rows
-
-
-@pytest.mark.parametrize("speakers", [True, False])
-def test_attention_and_embeddings_of_the_first_fold_are_drawn(
-    tmp_path: Path, speakers: bool
-) -> None:
-    ledger = make_sweep(tmp_path, ["complete"], extra={})
-    assert "figure-attention" not in page_of(ledger).ids()
-    rows = with_inspection(ledger, speakers)
-    page = page_of(ledger)
-    traces = page.figure("attention")["data"]
-    curves = [trace for trace in traces if trace["type"] == "scatter"]
-    shown = sorted((rows[3], rows[9]), key=lambda row: CLASSES.index(row["truth"]))
-    expected = [curve["weights"] for row in shown for curve in row["attention"]]
-    np.testing.assert_allclose([curve["y"] for curve in curves], expected, rtol=1e-3)
-    # Ten frames of 10 ms, averaged by five before: half a second, and a step is two of them.
-    np.testing.assert_allclose(curves[0]["x"], [0.05, 0.15, 0.25, 0.35, 0.45])
-    heat = next(trace for trace in traces if trace["type"] == "heatmap")
-    np.testing.assert_allclose(np.asarray(heat["z"]).T.ravel(), shown[0]["picture"], atol=1e-3)
-    placed = page.figure("embeddings")["data"]
-    first = [row for row in rows if row["fold"] == rows[0]["fold"]]
-    panels = 4 if speakers else 2
-    assert sum(len(trace["x"]) for trace in placed) == panels * len(first)
-    by_emotion = {trace["name"]: len(trace["x"]) for trace in placed[:4]}
-    assert by_emotion == {name: sum(row["truth"] == name for row in first) for name in CLASSES}
-    assert ("emotion and speaker together" in page.words()) == speakers
-    assert page_of(ledger).figure("embeddings")["data"] == placed  # the same picture each time

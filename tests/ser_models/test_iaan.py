@@ -1,5 +1,6 @@
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -57,6 +58,19 @@ def test_context_matters_only_to_the_models_that_attend_to_it(
             model(current, own, other).logits[0], model(current, changed, other).logits[0]
         )
         assert same == (name == "bigru_att"), name
+
+
+def test_a_normalised_projection_has_mean_0_and_deviation_1_before_its_relu(
+    build: Callable[..., nn.Module], turns: Callable[..., list[Padded]]
+) -> None:
+    plain, model = build("bigru_att"), build("bigru_att", normalize_projection=True)
+    model.load_state_dict(plain.state_dict(), strict=False)
+    batch = turns("bigru_att")
+    pooled, _ = plain.attention(plain.current(batch[0]), batch[0].mask)
+    projected = plain.projection(pooled).detach().numpy()
+    deviation = np.sqrt(projected.var(axis=1, keepdims=True) + 1e-5)
+    expected = np.maximum((projected - projected.mean(axis=1, keepdims=True)) / deviation, 0)
+    np.testing.assert_allclose(model(*batch).embedding.detach().numpy(), expected, atol=1e-5)
 
 
 def test_decay_is_for_the_two_projection_layers(build: Callable[..., nn.Module]) -> None:

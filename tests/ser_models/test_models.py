@@ -58,14 +58,23 @@ def test_a_projected_batch_of_one_gives_the_logits_of_a_batch_of_many(
         torch.testing.assert_close(model(*alone).logits[0], together[row], atol=1e-5, rtol=0)
 
 
-@every_model
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in MODELS),
+        ("iaan", {"normalize_projection": True}),
+        ("acrnn_r", {"regularizer": "projection"}),
+        ("ssa_crnn_r", {"regularizer": "projection"}),
+    ],
+)
 def test_every_parameter_receives_a_gradient(
     name: str,
+    options: dict[str, object],
     build: Build,
     turns: Turns,
     joint_loss: Callable[[nn.Module, Output], torch.Tensor],
 ) -> None:
-    model = build(name).train()
+    model = build(name, **options).train()
     joint_loss(model, model(*turns(name))).backward()
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key
@@ -127,7 +136,40 @@ def test_training_in_half_precision(
         assert torch.isfinite(parameter.grad).all(), key
 
 
-@pytest.mark.parametrize("name", ["bigru_att", "acrnn_r"])
+ENCODER = [(4, 5, 7)]  # before the BLSTM, whose steps are two frames
+CURRENT = [(4, 9, 45), (4, 9, 8)]  # before and after a recurrence
+CONTEXT = [(4, 6, 45), (4, 6, 8), (4, 8, 45), (4, 8, 8)]
+LAST = [(4, 5)]  # before the last layer
+DROPPED = {
+    "iaan": CURRENT + CONTEXT + LAST,
+    "bigru_iaa": CURRENT + CONTEXT + LAST,
+    "bigru_att": CURRENT + LAST,
+    "acrnn": ENCODER + LAST,
+    "acrnn_r": ENCODER + LAST,
+    "ssa_crnn_r": 2 * (ENCODER + LAST),
+}
+
+
+@pytest.mark.parametrize("name", DROPPED)
+def test_dropout_is_where_the_docstrings_say(name: str, build: Build, turns: Turns) -> None:
+    """Shapes of what loses values."""
+    model = build(name, dropout=0.5).train()
+    seen: list[tuple[int, ...]] = []
+
+    def note(module: nn.Module, given: tuple[torch.Tensor], made: torch.Tensor) -> None:
+        if not torch.equal(given[0], made):
+            seen.append(tuple(made.shape))
+
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.register_forward_hook(note)
+    batch = turns(name)
+    one, two = model(*batch), model(*batch)
+    assert sorted(seen) == sorted(2 * DROPPED[name])
+    assert not torch.equal(one.logits, two.logits)
+
+
+@pytest.mark.parametrize("name", ["bigru_att", "iaan", "bilstm_att", "acrnn_r", "ssa_crnn_r"])
 def test_a_compiled_model_gives_the_same_numbers(
     name: str,
     build: Build,

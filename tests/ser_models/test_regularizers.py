@@ -51,6 +51,13 @@ def test_penalty_has_the_gradient_of_finite_differences(inputs: torch.Tensor) ->
     assert torch.autograd.gradcheck(lambda w: project(w, target), weight)
 
 
+@pytest.mark.parametrize("kind", ["penalty", "projection"])
+def test_a_regularised_layer_favours_no_class_by_itself(kind: str) -> None:
+    assert _layer(kind).linear.bias is None
+    logits, _ = _layer(kind)(torch.zeros(BATCH, SIZE))
+    assert not logits.any()
+
+
 def test_none_is_a_linear_layer(inputs: torch.Tensor) -> None:
     layer = _layer("none")
     logits, penalty = layer(inputs)
@@ -87,7 +94,7 @@ def test_projection_predicts_with_columns_of_norm_tau(inputs: torch.Tensor) -> N
     columns = layer.linear.weight.detach().numpy()
     scaled = columns * _tau(inputs) / np.abs(columns).sum(1, keepdims=True)
     np.testing.assert_allclose(np.abs(scaled).sum(1), _tau(inputs), atol=1e-5)
-    expected = inputs.numpy() @ scaled.T + layer.linear.bias.detach().numpy()
+    expected = inputs.numpy() @ scaled.T
     np.testing.assert_allclose(logits.detach(), expected, atol=1e-6)
     assert penalty is None
 

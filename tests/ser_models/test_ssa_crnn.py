@@ -66,7 +66,7 @@ def test_parameters_at_the_published_sizes() -> None:
     convolutions = 128 * (3 * kernel + 1) + 256 * (128 * kernel + 1) + 4 * 256 * (256 * kernel + 1)
     encoder = convolutions + 20 * 256 * 768 + 2 * 768 + 2 * 4 * (768 * 128 + 128**2 + 2 * 128)
     attention = segment // 2 + 4 * d * d
-    emotion = 128 * (2 * d + 1) + CLASSES * (128 + 1)
+    emotion = 128 * (2 * d + 1) + CLASSES * 128  # the regularised layer has no bias
     speaker = d + 128 * (d + 1) + speakers * (128 + 1)
     expected = 2 * encoder + attention + emotion + speaker
     with torch.device("meta"):
