@@ -1,16 +1,31 @@
 # Two commands do everything from a bare clone: `make demo` and `make test`.
-# They need python3 (3.11 or newer, with venv) and make, and nothing else.
+# They need python3 (3.11 or newer, with venv) and make, and nothing else. `make test-faults` kills,
+# damages and starves real sweeps; with node and npm it does so on an S3 server too.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test install lint clean
+# Two processes: tests wait for Ray's as much as they work.
+PYTEST := $(BIN)/pytest -n 2 --dist worksteal
+FAULTS := runs/faults.md
+
+.PHONY: demo test test-faults s3rver install lint clean
 
 demo: install
 	$(BIN)/ser demo
 
 test: install lint
-	$(BIN)/pytest
+	$(PYTEST)
+
+test-faults: install s3rver
+	mkdir -p $(dir $(FAULTS))
+	$(PYTEST) -m faults tests/faults -rs --faults-table $(FAULTS)
+
+s3rver:
+	@if [ -e .s3rver/installed ]; then :; elif command -v npm > /dev/null; then \
+	  npm install --silent --no-fund --no-audit --no-save --prefix .s3rver s3rver@3.7.1 \
+	  && touch .s3rver/installed; \
+	else echo "npm is not here: faults on S3 are left out"; fi
 
 lint: install
 	$(BIN)/ruff check .
@@ -27,4 +42,4 @@ install: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .s3rver

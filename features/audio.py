@@ -22,6 +22,12 @@ _UNKNOWN_LENGTH = 0x7FFF_F000
 _ENDLESS = 1 << 62
 """What libsndfile says of a FLAC whose writer did not know its length, at least."""
 
+_BINARY = frozenset(range(9)) | frozenset(range(14, 32)) - {27}
+"""Bytes that texts do not have, and the head of every recording has."""
+
+_RATES = (1_000, 1_000_000)
+"""Sample rates that speech has. A second at 1 Hz would become 16,000 for each of its samples."""
+
 
 class AudioError(ValueError):
     """An utterance that cannot be used, and the one reason why."""
@@ -88,16 +94,20 @@ def _decode(file: AudioFile, start: float, end: float | None) -> tuple[np.ndarra
     try:
         with soundfile.SoundFile(io.BytesIO(file.data)) as sound:
             rate, total = int(sound.samplerate), int(sound.frames)
+            _check_rate(rate)
             if total >= _ENDLESS:
                 raise AudioError("its header does not tell its length: write the file anew")
             first, last = _bounds(start, end, total, rate)
             if first:
                 sound.seek(first)
             samples = sound.read(last - first, dtype="float32", always_2d=True)
+    except MemoryError:  # memory is taken by the header, before there are samples
+        raise AudioError(f"its header tells of {total} samples, which no memory holds") from None
     except soundfile.LibsndfileError as error:
         if _opens(file.data):
             raise AudioError(f"truncated or damaged: {error.error_string}") from None
         samples, rate = _decode_other(file)
+        _check_rate(rate)
         first, last = _bounds(start, end, len(samples), rate)
         samples = samples[first:last]
     if len(samples) < last - first:
@@ -108,10 +118,15 @@ def _decode(file: AudioFile, start: float, end: float | None) -> tuple[np.ndarra
     return samples, rate
 
 
+def _check_rate(rate: int) -> None:
+    if not _RATES[0] <= rate <= _RATES[1]:
+        raise AudioError(f"its header tells of {rate} samples a second")
+
+
 def _bounds(start: float, end: float | None, total: int, rate: int) -> tuple[int, int]:
     """First and one past the last frame of a segment."""
     seconds = total / rate
-    if start >= seconds > 0 or (end is not None and end > seconds + _SLACK):
+    if start >= seconds > 0 or start > seconds == 0 or (end is not None and end > seconds + _SLACK):
         segment = f"{start:.3f} to {'its end' if end is None else format(end, '.3f')} s"
         raise AudioError(
             f"wrong length: the segment {segment} lies beyond the file's {seconds:.3f} s"
@@ -146,7 +161,12 @@ def _check_riff(data: bytes) -> None:
 
 
 def _decode_other(file: AudioFile) -> tuple[np.ndarray, int]:
-    """What libsndfile cannot read, through librosa (audioread and the decoders it finds)."""
+    """What libsndfile cannot read, through librosa (audioread and the decoders it finds).
+
+    No text: decoders know playlists, which make them open what the text names.
+    """
+    if not set(file.data[:1024]) & _BINARY:
+        raise AudioError("not audio that can be decoded: it is text")
     import librosa
 
     with tempfile.NamedTemporaryFile(suffix=PurePosixPath(file.name).suffix) as copy:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from features import audio
 from features.config import FeatureConfig
 from features.manifest import Manifest
+from features.parquet import sealed_name
 from features.samples import SAMPLE_RATE
 from features.sets import FEATURES
 from features.storage import Storage, safe_name
@@ -58,7 +59,7 @@ def extract(
     files are looked for again. Raises RuntimeError where there is work and Ray is not
     initialised (with nothing to do, Ray is not touched), or where Ray's workers keep dying.
     """
-    name = extraction_hash(config)
+    name, dims = extraction_hash(config), FEATURES[config.name].dims
     shards = storage.child(shards_folder(config, manifest.root))
     rows = manifest.table.select(["id", "file", "start", "end", "speaker"]).to_pylist()
     root = Storage.open(manifest.root)
@@ -66,7 +67,7 @@ def extract(
     for row in rows:
         row["source"] = sources.get(row["file"])
     absent = {row["id"]: "missing" for row in rows if row["source"] is None}
-    index = read_index(shards)
+    index = read_index(shards, dims)
     todo = [r for r in rows if r["source"] is not None and Key.of(r) not in index]
     total = len(absent) + len(todo)
     for done, utterance in enumerate(absent, start=1):
@@ -79,7 +80,7 @@ def extract(
                 failed[utterance] = error
             progress(done, total, f"{utterance}: {error}" if error else None)
         absent |= failed
-        index = read_index(shards)
+        index = read_index(shards, dims)
     store = FeatureStore(shards, config.name, name, rows, index, absent)
     write_speakers(shards, store.statistics(manifest))
     return store
@@ -193,7 +194,8 @@ class _Extractor:
             except OSError as error:  # storage's fault, not the audio's: try again next time
                 status.append((task["id"], f"cannot be read: {error}", False))
         if rows:
-            self.shards.write(_shard_name(rows), _parquet(rows))
+            data = _parquet(rows)
+            self.shards.write(sealed_name(_shard_stem(rows), data), data)
         ids, errors, stored = zip(*status, strict=True)
         return pa.table(
             {"id": pa.array(ids), "error": pa.array(errors, pa.string()), "stored": stored}
@@ -220,10 +222,10 @@ class _Extractor:
         }
 
 
-def _shard_name(rows: list[dict[str, Any]]) -> str:
+def _shard_stem(rows: list[dict[str, Any]]) -> str:
     keys = "\n".join(repr(tuple(row[name] for name in _TASK_SCHEMA.names)) for row in rows)
     digest = hashlib.sha1(keys.encode()).hexdigest()[:16]
-    return f"speaker={safe_name(rows[0]['speaker'])}/{digest}.parquet"
+    return f"speaker={safe_name(rows[0]['speaker'])}/{digest}"
 
 
 def _parquet(rows: list[dict[str, Any]]) -> pa.Buffer:

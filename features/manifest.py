@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.parquet import ParquetError, read_table
 from features.storage import Storage
 
 _REQUIRED = ("file", "speaker", "emotion")
@@ -49,6 +50,12 @@ it; `text` has the words. `style` is how it came to be said (`improvised`, `scri
 """
 
 _ROOT = b"ser.root"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Characters that end lines and steer terminals: no part of a name."""
+MOST_CHARACTERS = 1000
+"""Of a name: it stands in tables, logs and reports."""
+MOST_BYTES = 255
+"""Of each part of a path, to the file systems."""
 _DURATION = re.compile(
     r"(?:(?P<d>\d+) days?,? ?)?(?:(?P<h>\d+):(?P<m>\d\d):(?P<s>\d\d(?:\.\d+)?))?"
 )
@@ -83,15 +90,16 @@ class Manifest:
 def read_manifest(path: str) -> Manifest:
     """The manifest at `path`: CSV (UTF-8, a header line) or Parquet, local or a URI.
 
-    `file` is relative to the manifest's folder. Raises ManifestError where the table is not a
+    `file` is relative to the manifest's folder, or to the one that a Parquet manifest keeps: read
+    one only from those who may choose where audio is read. Links below the folder are followed,
+    as corpora are often put together of them. Raises ManifestError where the table is not a
     manifest, FileNotFoundError where there is none.
     """
     root, name = _split(path)
     data = Storage.open(root).read(name)
     try:
         table = _read_csv(data) if _is_csv(name) else _read_parquet(data)
-        kept = (table.schema.metadata or {}).get(_ROOT)
-        return Manifest(normalise(table), kept.decode() if kept else root)
+        return Manifest(normalise(table), _root(table) or root)
     except ManifestError as error:
         raise ManifestError(f"{path}: {error}") from error
 
@@ -159,6 +167,19 @@ def _split(path: str) -> tuple[str, str]:
     return str(local.parent), local.name
 
 
+def _root(table: pa.Table) -> str | None:
+    """The root that a Parquet manifest keeps."""
+    kept = (table.schema.metadata or {}).get(_ROOT)
+    if kept is None:
+        return None
+    try:
+        root: str = kept.decode()
+        Storage.open(root)
+    except (ValueError, OSError) as error:
+        raise ManifestError(f"the root that it keeps is not one: {kept!r}: {error}") from error
+    return root
+
+
 def _is_csv(name: str) -> bool:
     suffix = PurePosixPath(name).suffix.lower()
     if suffix not in (".csv", ".parquet"):
@@ -168,9 +189,9 @@ def _is_csv(name: str) -> bool:
 
 def _read_parquet(data: bytes) -> pa.Table:
     try:
-        return pq.read_table(io.BytesIO(data))
-    except (pa.ArrowException, OSError) as error:
-        raise ManifestError(f"not a Parquet file: {error}") from error
+        return read_table(data)
+    except ParquetError as error:
+        raise ManifestError(str(error)) from error
 
 
 def _read_csv(data: bytes) -> pa.Table:
@@ -178,7 +199,10 @@ def _read_csv(data: bytes) -> pa.Table:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ManifestError(f"not UTF-8 text: {error}") from error
-    header, *rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row] or [[]]
+    try:
+        header, *rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row] or [[]]
+    except csv.Error as error:
+        raise ManifestError(f"not CSV: {error}") from error
     header = [name.strip() for name in header]
     if len(set(header)) < len(header):
         raise ManifestError(f"a column name comes twice in the header: {', '.join(header)}")
@@ -212,7 +236,7 @@ def _integer(value: Any) -> int | None:
     if isinstance(value, str) and not value.strip():
         return None
     number = float(value)
-    if not number.is_integer():
+    if not number.is_integer() or abs(number) >= 2**53:  # beyond, floats are not exact
         raise ValueError(value)
     return int(number)
 
@@ -255,13 +279,22 @@ def _check_rows(columns: dict[str, list[Any]]) -> None:
     for name in ("file", "speaker"):
         empty = [(i, f"{name} is empty") for i, v in enumerate(columns[name]) if v is None]
         _fail(empty, f"every utterance has a {name}")
+    _check_names(columns)
     _fail(
         (
             (i, f"file {v!r}")
             for i, v in enumerate(columns["file"])
-            if v.startswith("/") or ".." in PurePosixPath(v).parts
+            if v.startswith("/") or ".." in (parts := PurePosixPath(v).parts) or not parts
         ),
         "file is a path inside the manifest's folder",
+    )
+    _fail(
+        (
+            (i, f"file {v[:50]!r}… has a part of {longest}")
+            for i, v in enumerate(columns["file"])
+            if (longest := max(len(part.encode()) for part in v.split("/"))) > MOST_BYTES
+        ),
+        f"file has parts of at most {MOST_BYTES} bytes",
     )
     for name in ("start", "end", "dialogue_start", "dialogue_end"):
         _fail(
@@ -280,6 +313,26 @@ def _check_rows(columns: dict[str, list[Any]]) -> None:
         ),
         "end comes after start",
     )
+
+
+def _check_names(columns: dict[str, list[Any]]) -> None:
+    """Raise ManifestError for what is no name: too long, or with control characters."""
+    for field in SCHEMA:
+        if not pa.types.is_string(field.type) or field.name == "text":
+            continue
+        values = [(i, v) for i, v in enumerate(columns[field.name]) if v is not None]
+        _fail(
+            [(i, f"{field.name} {v[:50]!r}") for i, v in values if _CONTROL.search(v)],
+            f"{field.name} holds no line ends, tabs or other control characters",
+        )
+        _fail(
+            [
+                (i, f"{field.name} {v[:50]!r}… has {len(v)}")
+                for i, v in values
+                if len(v) > MOST_CHARACTERS
+            ],
+            f"{field.name} has at most {MOST_CHARACTERS} characters",
+        )
 
 
 def _ids(columns: dict[str, list[Any]]) -> list[str]:

@@ -9,6 +9,7 @@ A storage that fails is asked again, for about half a minute: networks and disks
 
 import errno
 import functools
+import hashlib
 import logging
 import os
 import time
@@ -62,9 +63,18 @@ def _patient(method: Callable[P, T]) -> Callable[P, T]:
     return asked
 
 
+LONGEST = 180
+"""Bytes of a `safe_name`: file systems take 255, and prefixes, suffixes and marks come to it."""
+
+
 def safe_name(text: str) -> str:
-    """`text` as a single path component: percent-encoded, never `.`, `..` or empty."""
+    """`text` as a single path component: percent-encoded, never `.`, `..` or empty.
+
+    What would be longer than `LONGEST` is cut there, and ends in the SHA-1 of all of it.
+    """
     name = quote(text, safe=" ()+,;=@")
+    if len(name) > LONGEST:
+        name = f"{name[: LONGEST - 41]}~{hashlib.sha1(text.encode()).hexdigest()}"
     return name.replace(".", "%2E") if name.strip(".") == "" else name
 
 
@@ -83,6 +93,9 @@ class Storage:
     def open(cls, uri: str) -> "Storage":
         """The storage at `uri`: a path, or a URI that pyarrow knows (`s3://bucket/folder`)."""
         if "://" in uri:
+            if uri.startswith("s3:") and "allow_delayed_open" not in uri:
+                # Else even a small file is put in three requests, and may be left between them.
+                uri += f"{'&' if '?' in uri else '?'}allow_delayed_open=true"
             filesystem, root = pafs.FileSystem.from_uri(uri)
             return cls(filesystem, root)
         return cls(pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute()))
@@ -132,6 +145,11 @@ class Storage:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)
+            folder = os.open(parent, os.O_RDONLY)  # its new name has to last too
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
@@ -148,7 +166,11 @@ class Storage:
         """Rename a damaged file, for people to look at; its new name, which says so."""
         aside = f"{name}.damaged-{time.time_ns()}"
         logger.warning("%s is damaged (%s): kept as %s", self.path(name), reason, aside)
-        self.filesystem.move(self.path(name), self.path(aside))
+        if isinstance(self.filesystem, pafs.LocalFileSystem):
+            self.filesystem.move(self.path(name), self.path(aside))
+        else:  # object stores have no rename, and not all of them copy under every name
+            self.write(aside, self.read_buffer(name))
+            self.delete(name)
         return aside
 
     @_patient

@@ -1,7 +1,12 @@
-"""The feature store: Parquet shards by speaker, loaded as one array with offsets."""
+"""The feature store: Parquet shards by speaker, loaded as one array with offsets.
+
+A shard's name ends in the SHA-256 of its bytes, so damage is found before anything parses them;
+those of earlier versions have none, and their pages have checksums.
+"""
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,6 +18,7 @@ import pyarrow.parquet as pq
 
 from features.config import FeatureConfig
 from features.manifest import Manifest
+from features.parquet import ParquetError, check_seal, read_table
 from features.sets import FEATURES
 from features.storage import Storage
 
@@ -32,6 +38,8 @@ SHARD_SCHEMA = pa.schema(
         ("error", pa.string()),
     ]
 )
+MOST_FRAMES = 24 * 3600 * 100
+"""Of one utterance: a day of frames of 10 ms. Arrays are made as large as shards say."""
 _INDEX_COLUMNS = [name for name in SHARD_SCHEMA.names if name not in ("id", "speaker", "values")]
 
 
@@ -154,12 +162,12 @@ class FeatureStore:
         kept = [entry.frames if cap is None else min(entry.frames, cap) for entry in entries]
         lengths = [-(-frames // config.pooling) for frames in kept]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        frames = np.empty((int(offsets[-1]), dims), np.float32)
+        frames = _room(int(offsets[-1]), dims)
         by_shard: dict[str, list[int]] = defaultdict(list)
         for i, entry in enumerate(entries):
             by_shard[entry.shard].append(i)
         for shard, wanted in by_shard.items():
-            values = _read_values(self.storage, shard)
+            values = _read_values(self.storage, shard, [entries[i] for i in wanted], dims)
             for i in wanted:
                 x = values[entries[i].row].values.to_numpy().reshape(-1, dims)[:cap]
                 if group is not None:
@@ -173,6 +181,17 @@ class FeatureStore:
             _fingerprint(self.extraction, good),
             self._errors(rows),
         )
+
+
+def _room(frames: int, dims: int) -> npt.NDArray[np.float32]:
+    """Memory for `frames` (frames, dims). Raises FeatureError where there is too little."""
+    try:
+        return np.empty((frames, dims), np.float32)
+    except MemoryError:
+        raise FeatureError(
+            f"{frames} frames of {dims} values do not fit into memory: take a larger machine, or "
+            "leave a part of the corpus out (corpus.only)"
+        ) from None
 
 
 def normalise(
@@ -211,8 +230,11 @@ def check_errors(store: FeatureStore, config: FeatureConfig) -> None:
         )
 
 
-def read_index(storage: Storage) -> dict[Key, Entry]:
-    """All rows of all shards. A shard that cannot be read is put aside and counts as absent."""
+def read_index(storage: Storage, dims: int) -> dict[Key, Entry]:
+    """All rows of all shards, of features of `dims` columns.
+
+    A shard that is damaged, or whose content is not a shard's, is put aside and counts as absent.
+    """
     names = [
         name
         for name in storage.list(recursive=True)
@@ -220,7 +242,7 @@ def read_index(storage: Storage) -> dict[Key, Entry]:
     ]
     index: dict[Key, Entry] = {}
     with ThreadPoolExecutor(8) as threads:
-        for part in threads.map(lambda name: _read_shard(storage, name), names):
+        for part in threads.map(lambda name: _read_shard(storage, name, dims), names):
             index.update(part)
     return index
 
@@ -239,13 +261,14 @@ def write_speakers(storage: Storage, speakers: dict[str, Statistics]) -> None:
         storage.write("speakers.parquet", data)
 
 
-def _read_shard(storage: Storage, name: str) -> dict[Key, Entry]:
+def _read_shard(storage: Storage, name: str, dims: int) -> dict[Key, Entry]:
     data = storage.read_buffer(name)
     try:
-        table = _parse(data, _INDEX_COLUMNS)
+        check_seal(name, data)
+        table = read_table(data, SHARD_SCHEMA, _INDEX_COLUMNS)
         means, squares = table["mean"], table["squares"]
         rows = table.drop_columns(["mean", "squares"]).to_pylist()
-        return {
+        found = {
             Key.of(row): Entry(
                 name,
                 number,
@@ -257,28 +280,46 @@ def _read_shard(storage: Storage, name: str) -> dict[Key, Entry]:
             )
             for number, row in enumerate(rows)
         }
-    # pyarrow says OSError of some damage; a fault of the storage itself was raised above.
-    except (pa.ArrowException, OSError, KeyError) as error:
+        _check_entries(found.values(), dims)
+        return found
+    except (ParquetError, pa.ArrowException) as error:
         storage.put_aside(name, f"{error}; its features are made again")
         return {}
+
+
+def _check_entries(entries: Iterable[Entry], dims: int) -> None:
+    """Raise ParquetError for rows that no extraction makes."""
+    for entry in entries:
+        good = entry.error is None
+        sizes = [None if part is None else len(part) for part in (entry.mean, entry.squares)]
+        whole = isinstance(entry.frames, int) and 0 <= entry.frames <= MOST_FRAMES
+        if not whole or good != (entry.frames > 0) or sizes != [dims if good else None] * 2:
+            raise ParquetError(
+                f"row {entry.row} has {entry.frames} frames, {sizes[0]} means and {sizes[1]} "
+                f"squares, for {dims} columns"
+            )
 
 
 def _vector(cell: pa.ListScalar) -> npt.NDArray[np.float64] | None:
     return None if cell.values is None else cell.values.to_numpy()
 
 
-def _read_values(storage: Storage, name: str) -> pa.ChunkedArray:
+def _read_values(storage: Storage, name: str, entries: list[Entry], dims: int) -> pa.ChunkedArray:
+    """The values of all rows of a shard; those of `entries` are as many as their frames say."""
     data = storage.read_buffer(name)
     try:
-        return _parse(data, ["values"])["values"]
-    except (pa.ArrowException, OSError, KeyError) as error:
+        check_seal(name, data)
+        values = read_table(data, SHARD_SCHEMA, ["values"])["values"]
+        for entry in entries:
+            cell = values[entry.row] if entry.row < len(values) else None
+            if cell is None or cell.values is None or len(cell.values) != entry.frames * dims:
+                raise ParquetError(f"row {entry.row} has not the values of {entry.frames} frames")
+            if cell.values.null_count:
+                raise ParquetError(f"row {entry.row} has values that are none")
+        return values
+    except ParquetError as error:
         storage.put_aside(name, f"{error}; its features are made again")
         raise FeatureError(f"{name} is damaged: run the extraction again") from error
-
-
-def _parse(data: pa.Buffer, columns: list[str]) -> pa.Table:
-    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-    return file.read(columns=columns, use_threads=False)
 
 
 def _fingerprint(extraction: str, good: list[tuple[dict[str, Any], Entry]]) -> str:

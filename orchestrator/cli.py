@@ -39,16 +39,18 @@ def _cluster() -> Iterator[None]:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     import ray
 
+    from orchestrator.connection import connect, keep_token_private
     from orchestrator.trial import TRAIN_ENVIRONMENT
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if os.environ.get("RAY_ADDRESS"):
+    if address := os.environ.get("RAY_ADDRESS"):
         with _silent_stderr():
-            ray.init(runtime_env={"env_vars": TRAIN_ENVIRONMENT}, **quiet)
+            connect(address, runtime_env={"env_vars": TRAIN_ENVIRONMENT}, **quiet)
     else:  # its processes inherit our environment
         os.environ.update(TRAIN_ENVIRONMENT)
         # A trial has processes that wait more than they work; Ray would warn of their number.
         os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
+        keep_token_private()
         with _silent_stderr():
             ray.init(address="local", include_dashboard=False, **quiet)
     try:
@@ -308,6 +310,7 @@ def main() -> None:
     from features.manifest import ManifestError
     from features.store import FeatureError
     from orchestrator.comparison import ComparisonError
+    from orchestrator.connection import ClusterError
     from orchestrator.lease import LeaseError
     from orchestrator.ledger import LedgerError, NoSweepError
 
@@ -316,7 +319,7 @@ def main() -> None:
     except (ConfigError, ComparisonError, ManifestError, NoSweepError, FileExistsError) as error:
         print(f"ser: {error}", file=sys.stderr)
         sys.exit(2)
-    except (FeatureError, LeaseError, LedgerError) as error:
+    except (ClusterError, FeatureError, LeaseError, LedgerError) as error:
         print(f"ser: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:  # storage, for the most part

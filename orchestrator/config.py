@@ -5,7 +5,6 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -20,6 +19,7 @@ from pydantic import (
 )
 
 from features.config import FEATURE_CONFIGS, FeatureConfig
+from orchestrator.plain_yaml import YamlError, load_plain
 from ser_models import MODELS
 
 
@@ -140,7 +140,7 @@ class TrainingConfig(Section):
     """
 
     metric: Literal["ua", "wa"] = "ua"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     checkpoint_every: float = Field(60.0, ge=0)
 
     @property
@@ -215,6 +215,8 @@ class ClusterConfig(Section):
         trials. It is part of what the search does: a proposal is made from the results of all
         trials but the newest `concurrent_trials` - 1, so that the same seed gives the same search
         whatever finishes first. A sweep keeps the number that it began with
+    cpus, gpus : what the cluster can grow to, where nodes come when they are asked for; left out,
+        what it has at the start is all there will be, and a trial that wants more is refused
     trial_minutes : after so long a trial is ended and counts as failed; None: never. Of one run of
         it: a resumed trial has them anew
     max_failures : so many failed trials in a row end the sweep, with what they had in common
@@ -223,8 +225,15 @@ class ClusterConfig(Section):
     workers_per_trial: int | None = Field(None, ge=1)
     gpus_per_worker: float | None = Field(None, ge=0)
     concurrent_trials: int | None = Field(None, ge=1)
+    cpus: int | None = Field(None, ge=1)
+    gpus: int | None = Field(None, ge=0)
     trial_minutes: float | None = Field(None, gt=0)
     max_failures: int = Field(5, ge=1)
+
+    @property
+    def grows(self) -> bool:
+        """Whether nodes are announced that are yet to come."""
+        return bool(self.cpus or self.gpus)
 
 
 class Configuration(Section):
@@ -371,10 +380,10 @@ def parse(raw: Any) -> Configuration:
 def load(path: str, overrides: list[str] | None = None) -> Configuration:
     """Read a YAML file, apply `key=value` overrides, check. Raises ConfigError."""
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        raw = load_plain(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (YamlError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     for override in overrides or []:
         key, equals, value = override.partition("=")
@@ -383,8 +392,8 @@ def load(path: str, overrides: list[str] | None = None) -> Configuration:
         if not isinstance(raw, dict):
             raise ConfigError(f"{path}: a configuration is a mapping of sections")
         try:
-            set_key(raw, key, yaml.safe_load(value))
-        except yaml.YAMLError:
+            set_key(raw, key, load_plain(value))
+        except YamlError:
             raise ConfigError(f"--set {override}: {value!r} is not a YAML value") from None
     try:
         return parse(raw)

@@ -60,13 +60,10 @@ def cross_validate(
     """
     world = world or World()
     trial = ledger.trial_storage(task.record.id)
-    start = world.gather(checkpoints.newest(trial) if world.rank == 0 else None)[0]
+    start = _restore(task, runs, trial, world)
     history: list[Row] = list(start.history) if start else []
     curve: list[float] = list(start.curve) if start else []
     before = start.seconds if start else 0.0
-    if start:
-        for run in runs:
-            checkpoints.read_state(trial, start.epoch, run)
     began = saved = time.monotonic()
     failure = None
 
@@ -111,6 +108,33 @@ def cross_validate(
         checkpoints.delete_all(trial)
     world.gather(None)  # no process leaves before the record is written
     return record
+
+
+def _restore(
+    task: Task, runs: list[FoldRun], trial: Storage, world: World
+) -> checkpoints.Checkpoint | None:
+    """Put all folds back to the newest checkpoint that every process can go on from.
+
+    Returns it, or None where there is none and all folds are as they were. Ends, as each
+    checkpoint that will not do loses a file.
+    """
+    while True:
+        start = world.gather(checkpoints.newest(trial, task.folds) if world.rank == 0 else None)[0]
+        if start is None:
+            return None
+        states, wrong = [], {}
+        for run in runs:
+            try:
+                states.append(checkpoints.read_state(trial, start.epoch, run))
+            except checkpoints.StateError as error:
+                wrong[checkpoints.state_name(run.fold.name)] = str(error)
+        everywhere = {n: reason for part in world.gather(wrong) for n, reason in part.items()}
+        if not everywhere:
+            for run, state in zip(runs, states, strict=True):
+                run.load_state(state)
+            return start
+        if world.rank == 0:
+            checkpoints.put_aside(trial, start.epoch, everywhere)
 
 
 def falls_behind(curve: list[float], cutoffs: dict[int, float]) -> bool:

@@ -1,5 +1,6 @@
 """From a configuration to what its trials read: manifest, labels, folds, features, context."""
 
+import csv
 import hashlib
 from collections import Counter
 from collections.abc import Callable
@@ -65,6 +66,8 @@ def read_corpus(configuration: Configuration) -> Corpus:
         manifest = CORPORA[corpus.name](corpus.root)
     except (ManifestError, OSError, ImportError) as error:
         raise ConfigError(f"corpus.root: {error}") from None
+    except csv.Error as error:
+        raise ConfigError(f"corpus.root: {corpus.root} has a table that is none: {error}") from None
     manifest = _only(manifest, corpus.only)
     raw = manifest.table["emotion"].to_pylist()
     merged = [corpus.merge.get(label, label) for label in raw]

@@ -79,6 +79,24 @@ def build_model(config: Configuration, sizes: Sizes) -> nn.Module:
     return MODELS[config.model.name](sizes, **hyperparameters)
 
 
+def check_tensors(found: Any, wanted: dict[str, Any], what: str) -> None:
+    """Raise ValueError where `found` has not the names, shapes and types of `wanted`."""
+    if not isinstance(found, dict) or found.keys() != wanted.keys():
+        raise ValueError(f"{what} has other names than this model's")
+    for name, tensor in wanted.items():
+        if not is_like(found[name], tensor):
+            raise ValueError(f"{what}: {name} is not of {tensor.dtype}, {tuple(tensor.shape)}")
+
+
+def is_like(found: Any, tensor: Tensor) -> bool:
+    """Whether `found` is a plain tensor in memory with the type and shape of `tensor`."""
+    return (
+        isinstance(found, Tensor)
+        and (found.dtype, found.shape) == (tensor.dtype, tensor.shape)
+        and (found.layout, found.device.type) == (torch.strided, "cpu")
+    )
+
+
 @dataclass
 class FoldRun(ABC):
     """One fold in training; what an epoch is, a subclass says.
@@ -254,8 +272,25 @@ class FoldRun(ABC):
             "model": self.model.state_dict(),
         }
 
+    def check_state(self, state: Any, epoch: int) -> None:
+        """Raise ValueError where `state` is not one of this fold after `epoch` epochs at most.
+
+        All that `load_state` and training read of it is looked at, as it may be anybody's.
+        """
+        if not isinstance(state, dict) or state.keys() != self.state().keys():
+            raise ValueError("it has not the parts of a state")
+        numbers = state["best_epoch"], state["epoch"]
+        if not all(type(number) is int for number in numbers):
+            raise ValueError("its epochs are no numbers")
+        if not 0 <= numbers[0] <= numbers[1] <= epoch or numbers[1] < 1:
+            raise ValueError(f"it is of epoch {numbers[1]}, its best {numbers[0]}, and not {epoch}")
+        if type(state["best_score"]) is not float or math.isnan(state["best_score"]):
+            raise ValueError("its best score is no number")
+        for part in ("model", "best_weights"):
+            check_tensors(state[part], self.model.state_dict(), part)
+
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`."""
+        """Go on from a `state`, which `check_state` has passed."""
         self.model.load_state_dict(state["model"])
         self.best_weights = {n: t.to(self.device) for n, t in state["best_weights"].items()}
         self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]

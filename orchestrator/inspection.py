@@ -7,6 +7,8 @@ say may be set side by side and never mixed.
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from orchestrator.batches import Dataset, Pieces
@@ -24,6 +26,53 @@ def samples(labels: Indices, lengths: Indices) -> Indices:
         mine = np.flatnonzero(labels == name)
         chosen.append(mine[np.argsort(lengths[mine], kind="stable")[(len(mine) - 1) // 2]])
     return np.asarray(chosen, dtype=np.int64)
+
+
+def check(table: pa.Table, classes: list[str]) -> None:
+    """Raise ValueError where a table is not one of rows of `inspect`."""
+    names = {"embedding", "speaker_embedding", "attention", "picture", "bands"}
+    if missing := sorted(names - set(table.column_names)):
+        raise ValueError(f"no column {', '.join(missing)}")
+    if odd := sorted(set(table["truth"].to_pylist()) - set(classes)):
+        raise ValueError(f"{odd[0]!r} is no class of the sweep")
+    for name in ("embedding", "speaker_embedding"):
+        column = table[name]
+        if name == "embedding" or column.null_count < len(column):
+            _check_vectors(name, column)
+    drawn = table.select(["fold", "attention", "picture", "bands"]).to_pylist()
+    drawn = [row for row in drawn if row["attention"] is not None]
+    if table["fold"][0].as_py() not in {row["fold"] for row in drawn}:
+        raise ValueError("no utterance of the first fold has attention")
+    for row in drawn:
+        bands, picture = row["bands"], row["picture"]
+        if not isinstance(bands, int) or bands < 1 or not _numbers(picture) or len(picture) % bands:
+            raise ValueError("a picture has not as many values as its bands ask for")
+        for curve in row["attention"]:
+            if not isinstance(curve, dict) or not isinstance(curve.get("name"), str):
+                raise ValueError("attention has no names")
+            # Over a turn before, weights may be none: there was no such turn.
+            empty = curve["name"] in ("own", "other") and curve.get("weights") == []
+            if not empty and not _numbers(curve.get("weights")):
+                raise ValueError(f"the weights of attention {curve['name']} are none")
+
+
+def _numbers(values: Any) -> bool:
+    return (
+        isinstance(values, list) and len(values) > 0 and all(isinstance(v, float) for v in values)
+    )
+
+
+def _check_vectors(name: str, column: pa.ChunkedArray) -> None:
+    """Raise ValueError where a column is not of vectors of one size and finite numbers."""
+    kind = column.type
+    if not pa.types.is_list(kind) or not pa.types.is_floating(kind.value_type):
+        raise ValueError(f"{name} is {kind}")
+    sizes = pc.unique(pc.list_value_length(column)).to_pylist()
+    values = pc.list_flatten(column)
+    if None in sizes or len(sizes) != 1 or sizes[0] < 1 or values.null_count:
+        raise ValueError(f"{name} has vectors of several sizes, or without values")
+    if not pc.all(pc.is_finite(values)).as_py():
+        raise ValueError(f"{name} has values that are not finite")
 
 
 def inspect(

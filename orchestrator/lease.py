@@ -13,7 +13,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from features.storage import Storage
 from orchestrator.ledger import LedgerError, seal, unseal
@@ -25,6 +26,20 @@ PATIENCE = 10.0
 """Seconds without one after which a driver elsewhere is taken for dead."""
 
 
+class Holder(BaseModel):
+    """Who holds a lease, and how often it was renewed.
+
+    pid : never 0 or below, which would ask after whole groups of processes
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    host: str
+    pid: int = Field(ge=1, lt=2**31)
+    token: str
+    beat: int = 0
+
+
 class LeaseError(RuntimeError):
     """Another driver works on the sweep."""
 
@@ -33,22 +48,26 @@ class LeaseError(RuntimeError):
 def lease(storage: Storage) -> Iterator[None]:
     """Hold the sweep's lease. Raises LeaseError, naming the holder, where somebody else does."""
     storage = replace(storage, waits=())  # what waits here is told by beats
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex}
+    mine = Holder(host=socket.gethostname(), pid=os.getpid(), token=uuid.uuid4().hex)
     _wait_for(storage)
-    _write(storage, mine, 0)
+    _write(storage, mine)
     time.sleep(BEAT / 2)  # longer than two drivers that start together are apart
-    if (holder := _read(storage)) is not None and holder["token"] != mine["token"]:
+    if (holder := _read(storage)) is not None and holder.token != mine.token:
         raise _refusal(storage, holder)
     ended = threading.Event()
     beating = threading.Thread(target=_renew, args=(storage, mine, ended), daemon=True)
     beating.start()
     try:
         yield
+    except KeyboardInterrupt:  # by a person, or by `_renew`
+        if (holder := _read(storage)) is not None and holder.token != mine.token:
+            raise _refusal(storage, holder) from None
+        raise
     finally:
         ended.set()
         beating.join()
         holder = _read(storage)
-        if holder is not None and holder["token"] == mine["token"]:
+        if holder is not None and holder.token == mine.token:
             storage.delete(NAME)
 
 
@@ -67,18 +86,23 @@ def _wait_for(storage: Storage) -> None:
             raise _refusal(storage, now)
 
 
-def _refusal(storage: Storage, holder: dict[str, Any]) -> LeaseError:
+def _refusal(storage: Storage, holder: Holder) -> LeaseError:
     return LeaseError(
-        f"{storage.root} is being worked on by process {holder['pid']} on {holder['host']}; wait "
+        f"{storage.root} is being worked on by process {holder.pid} on {_shown(holder.host)}; wait "
         f"for it, or end it"
     )
 
 
-def _died_here(holder: dict[str, Any]) -> bool:
-    if holder["host"] != socket.gethostname():
+def _shown(text: str) -> str:
+    """For a terminal, which control characters would steer."""
+    return "".join(c if c.isprintable() else "?" for c in text[:255])
+
+
+def _died_here(holder: Holder) -> bool:
+    if holder.host != socket.gethostname():
         return False
     try:
-        os.kill(holder["pid"], 0)
+        os.kill(holder.pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
@@ -86,28 +110,28 @@ def _died_here(holder: dict[str, Any]) -> bool:
     return False
 
 
-def _renew(storage: Storage, mine: dict[str, Any], ended: threading.Event) -> None:
+def _renew(storage: Storage, mine: Holder, ended: threading.Event) -> None:
     beat = 0
     while not ended.wait(BEAT):
         beat += 1
         try:
             holder = _read(storage)
-            if holder is not None and holder["token"] != mine["token"]:
+            if holder is not None and holder.token != mine.token:
                 # Stalled for so long that another took over: two must not go on.
                 _thread.interrupt_main()
                 return
-            _write(storage, mine, beat)
+            _write(storage, mine.model_copy(update={"beat": beat}))
         except OSError:
             continue  # storage that fails for a while: the next beat may pass
 
 
-def _write(storage: Storage, mine: dict[str, Any], beat: int) -> None:
-    storage.write(NAME, seal({**mine, "beat": beat}))
+def _write(storage: Storage, holder: Holder) -> None:
+    storage.write(NAME, seal(holder.model_dump()))
 
 
-def _read(storage: Storage) -> dict[str, Any] | None:
-    """The lease, or None where there is none or it is damaged."""
+def _read(storage: Storage) -> Holder | None:
+    """The lease, or None where there is none or it is damaged: a driver that lives renews it."""
     try:
-        return unseal(storage.read(NAME))
-    except (FileNotFoundError, LedgerError):
+        return Holder.model_validate(unseal(storage.read(NAME)))
+    except (FileNotFoundError, LedgerError, ValidationError):
         return None

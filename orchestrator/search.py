@@ -141,7 +141,7 @@ class Search(Searcher):
         self.lag = lag
         self.concurrent = concurrent
         self.resolve = resolve
-        ledger.put_damaged_suggestion_aside()
+        ledger.put_damaged_suggestions_aside()
         known = ledger.suggestions()
         points = [suggestion.hyperparameters for suggestion in known]
         grid = self.config.sampler == "grid"

@@ -21,6 +21,7 @@ from features.storage import Storage
 from orchestrator import fork, trial
 from orchestrator.config import ConfigError, Configuration, SearchConfig, parse
 from orchestrator.data import Prepared, corpus_folds, prepare, read_corpus
+from orchestrator.events import events, name_of
 from orchestrator.fold_run import build_model
 from orchestrator.folds import Fold
 from orchestrator.ledger import Ledger, TrialRecord
@@ -122,7 +123,10 @@ def run(configuration: Configuration, narrator: Narrator, source: Ledger | None 
         space="", trials=1, sampler="random", scheduler="none"
     )
     configuration = configuration.model_copy(update={"search": settings})
-    resources = choose_resources(configuration, len(prepared.folds))
+    begun = ledger.storage.exists("sweep.yaml")
+    resources = choose_resources(configuration, len(prepared.folds), begun)
+    if resources.workers < (asked_for := configuration.cluster.workers_per_trial or 0):
+        narrator.say(f"trials go on with {resources.workers} workers, not {asked_for}: so many fit")
 
     def resolve(hyperparameters: dict[str, Any]) -> tuple[Configuration, str]:
         chosen = configuration.with_values(hyperparameters)
@@ -269,31 +273,35 @@ def _commit() -> str | None:
         return None
 
 
-def choose_resources(configuration: Configuration, folds: int) -> Resources:
-    """What each trial takes, from the cluster as it is now.
+def choose_resources(configuration: Configuration, folds: int, begun: bool = False) -> Resources:
+    """What each trial takes, from the cluster as it is now, or as it can grow to be.
 
     On GPUs a trial takes one, shared by a worker a fold; without, one worker trains all folds,
-    and as many trials run as there are CPUs. Raises ConfigError for what the cluster never has.
+    and as many trials run as there are CPUs. Raises ConfigError for what the cluster never has; a
+    sweep that has `begun` goes on with fewer workers, if those change no result.
     """
-    import ray
-
-    available = ray.cluster_resources()
-    cpus, gpus = int(available.get("CPU", 1)), available.get("GPU", 0.0)
-    cluster = configuration.cluster
-    assert configuration.search is not None
+    nodes, cluster = list(trial.living_nodes().values()), configuration.cluster
+    cpus = max(sum(int(node.get("CPU", 0)) for node in nodes), cluster.cpus or 0)
+    gpus = max(sum(node.get("GPU", 0.0) for node in nodes), cluster.gpus or 0.0)
     # As many workers as let every GPU have a trial; a hundredth of one is the least share.
     shared = min(folds, 100, max(1, int(cpus // gpus))) if gpus else 1
     workers = cluster.workers_per_trial or shared
     share = cluster.gpus_per_worker
     if share is None:
         share = math.floor(100 / workers) / 100 if gpus else 0.0
-    if workers > cpus or workers * share > gpus:
-        raise ConfigError(
-            f"cluster: a trial wants {workers} CPUs and {workers * share:g} GPUs, and the cluster "
-            f"has {cpus} and {gpus:g}; lower cluster.workers_per_trial or cluster.gpus_per_worker"
-        )
-    fits = min(cpus // workers, int(gpus / (workers * share)) if share else cpus)
-    return Resources(workers, max(1, workers // folds), share, max(1, fits))
+    fits = trial.room(nodes, share)
+    if cluster.grows:  # of nodes that are yet to come only the sums are known
+        fits = max(fits, min(cpus, int(gpus / share + 1e-9) if share else cpus))
+    if workers > fits:
+        if not (begun and workers <= folds and fits):
+            raise ConfigError(
+                f"cluster: a trial wants {workers} CPUs and {workers * share:g} GPUs, and the "
+                f"cluster has {cpus} and {gpus:g}, with room for {fits} such workers; lower "
+                f"cluster.workers_per_trial or cluster.gpus_per_worker, or, where nodes are yet to "
+                f"come, give cluster.cpus and cluster.gpus"
+            )
+        workers = fits
+    return Resources(workers, max(1, workers // folds), share, max(1, fits // workers))
 
 
 def _tune(
@@ -310,8 +318,11 @@ def _tune(
 
     # A first Ctrl-C would end the sweep as if it were done.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    # Tune logs the traceback of every trial that fails; we say why it did.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    # A trial that failed, or was started again after its end, has no score to report.
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
+    # Tune logs the tracebacks of trials that fail and of storage that does; we say why they did.
+    for name in ("ray.tune", "ray.train._internal.storage"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     data = ray.put((prepared.dataset, prepared.folds))
     seed, model = configuration.training.seed, configuration.model.name
     by = fork.digest(fork.code())
@@ -335,10 +346,14 @@ def _tune(
         except ConfigError as error:
             failed = record.model_copy(update={"status": "failed", "reason": str(error)})
             ledger.write_trial(failed)
-            raise
-        trial.run_trial(
-            Assignment(chosen, record, config["cutoffs"], ledger.storage, resources, [data])
+            return
+        assignment = Assignment(
+            chosen, record, config["cutoffs"], ledger.storage, resources, [data]
         )
+        try:
+            trial.run_trial(assignment)
+        except OSError as error:  # Tune would try again at once what failed for half a minute
+            tune.report({"broke_off": f"{type(error).__name__}: {error}"})
 
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"memory": 1e6}),
@@ -347,57 +362,19 @@ def _tune(
             num_samples=search.trials,
             max_concurrent_trials=None,
             reuse_actors=True,
+            # By which curves are told apart in TensorBoard.
+            trial_name_creator=name_of,
+            trial_dirname_creator=name_of,
         ),
         run_config=tune.RunConfig(
             name=datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S"),
             storage_path=scratch.root,
             storage_filesystem=scratch.filesystem,
-            callbacks=[_callback(configuration.training.last_epoch, ledger, narrator)],
+            callbacks=[events(configuration.training.last_epoch, ledger, narrator)],
+            # Of a trial whose own process is lost. It goes on from its checkpoint.
+            failure_config=tune.FailureConfig(max_failures=3),
             verbose=0,
         ),
     )
     with narrator.bars():
         tuner.fit()
-
-
-def _callback(epochs: int, ledger: Ledger, narrator: Narrator) -> Any:
-    """Tune's events, told to the narrator."""
-    from ray import tune
-
-    class Told(tune.Callback):
-        def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            chosen = ", ".join(
-                f"{key.split('.')[-1]} {value:.3g}"
-                if isinstance(value, float)
-                else f"{key.split('.')[-1]} {value}"
-                for key, value in trial.config["hyperparameters"].items()
-            )
-            name = f"trial {trial.config['number']} ({trial.config['trial']})"
-            narrator.say(f"{name}: {chosen}" if chosen else name)
-
-        def on_trial_result(
-            self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
-        ) -> None:
-            if "epoch" in result:
-                name, note = f"trial {trial.config['number']}", f"score {result['score']:.3f}"
-                narrator.bar(name, result["epoch"], epochs, note)
-
-        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            self._ended(trial)
-
-        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            self._ended(trial)
-
-        def _ended(self, trial: Any) -> None:
-            number = trial.config["number"]
-            narrator.remove(f"trial {number}")
-            record = ledger.trial(trial.config["trial"], weights=False)
-            if record is None:
-                lines = str(trial.get_pickled_error()).strip().splitlines() or ["no reason given"]
-                narrator.say(f"trial {number} broke off: {lines[-1]}")
-            elif record.status == "complete":
-                narrator.say(f"trial {number} complete: score {record.score:.4f}")
-            else:
-                narrator.say(f"trial {number} {record.status}: {record.reason}")
-
-    return Told()

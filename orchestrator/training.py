@@ -24,6 +24,7 @@ from orchestrator.fold_run import (
     Replica,
     Row,
     TrainingError,
+    check_tensors,
     derived_seed,
     seeded,
 )
@@ -33,6 +34,30 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "nadam": torch.optim.NAdam,
 }
+
+
+def check_optimizer(found: Any, optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError where `found` is not the state of a like optimiser after some steps."""
+    groups = optimizer.state_dict()["param_groups"]
+    if not isinstance(found, dict) or found.get("param_groups") != groups:
+        raise ValueError("its optimiser has other settings")
+    # What a step leaves differs by kind and by version of torch: taken from a step on one number.
+    one = nn.Parameter(torch.zeros(()))
+    one.grad = torch.zeros(())
+    like = type(optimizer)([one])  # type: ignore[call-arg]
+    like.step()
+    left = like.state[one]
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    states = found.get("state")
+    if not isinstance(states, dict) or states.keys() != set(range(len(parameters))):
+        raise ValueError("its optimiser is of other parameters")
+    for number, parameter in enumerate(parameters):
+        # Moments are as large as the parameter; counts are single numbers on whatever device.
+        wanted = {
+            key: parameter.detach() if key.startswith("exp_avg") else value.detach()
+            for key, value in left.items()
+        }
+        check_tensors(states[number], wanted, f"optimiser, parameter {number}")
 
 
 def fold_run(
@@ -196,6 +221,11 @@ class GradientRun(FoldRun):
     def state(self) -> dict[str, Any]:
         """All that another process needs to go on from here to the same bits."""
         return {**super().state(), "optimizer": self.optimizer.state_dict()}
+
+    def check_state(self, state: Any, epoch: int) -> None:
+        """As of any fold; and the optimiser's part has what a step of it reads."""
+        super().check_state(state, epoch)
+        check_optimizer(state["optimizer"], self.optimizer)
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a `state`."""

@@ -6,7 +6,11 @@ how to cite it.
 """
 
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import yaml
 
 from features.corpora.tree import Tree
 from features.manifest import Manifest, ManifestError
@@ -21,7 +25,8 @@ def read_audformat(root: str) -> Manifest:
     What is read is the scheme `emotion`, or else the columns and labels of this name; and in the
     same way `speaker`, which must be there, gender (or sex), session, dialogue, turn, phrase,
     text. Tables of a split give the column split. A file without segments has neither start nor
-    end. Raises ImportError where audformat is not installed.
+    end. Pickled tables are never read, as they can run code. Raises ImportError where audformat is
+    not installed.
     """
     try:
         audformat = import_module("audformat")
@@ -34,7 +39,9 @@ def read_audformat(root: str) -> Manifest:
     tree = Tree(root)
     if tree.find("db.yaml") is None:
         raise ManifestError(f"{root} is not an audformat database: no db.yaml in it")
-    database = audformat.Database.load(tree.root, load_data=True)
+    with TemporaryDirectory() as folder:
+        _copy_harmless(tree, Path(folder))
+        database = audformat.Database.load(folder, load_data=True)
     frame = _frame(tree, database)
     part_of = _splits(database)
     rows = []
@@ -58,6 +65,35 @@ def read_audformat(root: str) -> Manifest:
         "fetch the media too, or it fails at extraction",
     )
     return tree.manifest(rows)
+
+
+def _copy_harmless(tree: Tree, folder: Path) -> None:
+    """Copy what the package may read: it would run code from a header's tags and from pickles.
+
+    The header is written anew from plain values; tables are CSV or Parquet. Raises ManifestError
+    where the header holds other values, a table is there as pickle only, or its name is a path.
+    """
+    try:
+        header = yaml.safe_load(tree.text("db.yaml"))
+        text = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problem = " ".join(str(error).split())
+        raise ManifestError(f"{tree.root}/db.yaml: not readable as plain YAML: {problem}") from None
+    if not isinstance(header, dict):
+        raise ManifestError(f"{tree.root}/db.yaml: a header is a mapping")
+    (folder / "db.yaml").write_text(text, encoding="utf-8")
+    names = [*(header.get("misc_tables") or ()), *(header.get("tables") or ())]
+    for name in map(str, names):
+        if "/" in name or "\0" in name:
+            raise ManifestError(f"{tree.root}/db.yaml: {name!r} is not a table's name")
+        there = [f"db.{name}.{form}" for form in ("parquet", "csv")]
+        found = [file for file in there if tree.storage.exists(file)]
+        if not found:
+            raise ManifestError(
+                f"{tree.root}: no {' and no '.join(there)}; a table that is there as .pkl is not "
+                "read, as pickle can run code: save it as CSV with audformat where you trust it"
+            )
+        (folder / found[0]).write_bytes(tree.storage.read(found[0]))
 
 
 def _frame(tree: Tree, database: Any) -> Any:

@@ -150,7 +150,7 @@ def _read(data: Tree, file: str, found: dict[str, _Found]) -> set[str]:
             record = json.loads(line)
             key, emotion = str(record["key"]), str(record["emo"])
             wav = str(record["wav"])
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ManifestError(
                 f"{data.root}/{place}: a line is an object with key, wav and emo: {error!r}"
             ) from None

@@ -20,7 +20,9 @@ AUDIO = (".wav", ".flac", ".aiff", ".aif", ".ogg", ".opus", ".m4a", ".mp3", ".mp
 """Suffixes of recordings. Of one recording in several formats, the first of these is read."""
 
 _DEPTH = 12  # folders below the root: archives that unpack under a long path have six
-_NAMES = 1_000_000  # files below the root: more, and the root is a disk and not a corpus
+_NAMES = (
+    1_000_000  # files and folders below the root: more, and the root is a disk and not a corpus
+)
 _CLUTTER = re.compile(r"\._.*|\.DS_Store|Thumbs\.db|desktop\.ini", re.IGNORECASE)
 _CLUTTER_FOLDERS = ("__MACOSX",)
 
@@ -81,8 +83,12 @@ class Tree:
                 elif info.type == pafs.FileType.Directory:
                     if not base.startswith("."):
                         folders.append(name)
-                else:
+                elif info.type == pafs.FileType.File:
                     files.append(name)
+                else:  # a pipe or a device, reading which may never end, or a link to nowhere
+                    self.problems.add(
+                        name, "not a file, not read", "fetch what it links to, or delete it"
+                    )
             self._listed[folder] = sorted(files), sorted(folders)
         return self._listed[folder]
 
@@ -96,7 +102,7 @@ class Tree:
             below: list[str] = []
             for name in level:
                 files, folders = self.entries(name)
-                seen += len(files)
+                seen += len(files) + len(folders)  # links to folders may go round
                 if seen > _NAMES:
                     raise ManifestError(
                         f"{self.root}: more than {_NAMES} files; give the corpus's own folder"
@@ -159,7 +165,11 @@ class Tree:
         if not rows:
             raise ManifestError(f"{self.root}: no utterance in it")
         columns = {key: [row[key] for row in rows] for key in rows[0]}
-        return Manifest(normalise(pa.table(columns)), self.root, self.problems.as_tuple())
+        try:
+            table = pa.table(columns)
+        except (pa.ArrowException, OverflowError) as error:
+            raise ManifestError(f"{self.root}: values of different kinds: {error}") from error
+        return Manifest(normalise(table), self.root, self.problems.as_tuple())
 
 
 def base(name: str) -> str:

@@ -139,12 +139,18 @@ class TestExtraction:
     def test_one_flipped_bit_is_found(self, copy: Manifest, tmp_path: Path) -> None:
         first, _ = run(copy, tmp_path / "store")
         want = raw(first, copy)
-        shard = shards(tmp_path / "store")[1]
-        data = bytearray(shard.read_bytes())
-        data[len(data) // 2] ^= 1  # inside the values: the index does not see it
-        shard.write_bytes(bytes(data))
+
+        def flip() -> None:
+            shard = shards(tmp_path / "store")[1]
+            data = bytearray(shard.read_bytes())
+            data[len(data) // 2] ^= 1  # inside the values
+            shard.write_bytes(bytes(data))
+
+        flip()
         second, calls = run(copy, tmp_path / "store")
-        assert calls == []
+        assert len(calls) == 4
+        np.testing.assert_array_equal(raw(second, copy), want)
+        flip()  # while the store is open
         with pytest.raises(FeatureError, match="damaged: run the extraction again"):
             raw(second, copy)
         third, calls = run(copy, tmp_path / "store")

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
 
+from features.context import previous_turns, random_turns
 from features.storage import Storage
 from orchestrator.config import parse
-from orchestrator.data import prepare
+from orchestrator.data import context_rows, prepare
 
 CLASSES = ("ang", "neu")
 
@@ -72,3 +73,25 @@ def test_previous_turns_tell_their_classes_whatever_the_model(
     assert present.any() == (model == "iaan")
     speakers = np.asarray(data.speakers)
     assert (speakers[data.own[present]] == speakers[present]).all()
+
+
+def test_each_model_has_the_context_that_it_is_named_for(table: pa.Table) -> None:
+    """IAAN the turns before; RandIAAN turns drawn by the run's seed; BiGRU+ATT none."""
+    columns = {name: table[name].to_pylist() for name in ("speaker", "dialogue", "turn")}
+
+    def rows(model: str, seed: int = 0) -> list[list[int]]:
+        raw = {
+            "name": "x",
+            "corpus": {"root": "x.csv", "classes": list(CLASSES)},
+            "model": {"name": model},
+            "training": {"seed": seed},
+        }
+        return [part.tolist() for part in context_rows(parse(raw), table)]
+
+    before = [part.tolist() for part in previous_turns(*columns.values())]
+    assert rows("iaan") == rows("bigru_iaa", seed=1) == before
+    for seed in (0, 1):
+        drawn = random_turns(columns["dialogue"], columns["turn"], seed)
+        assert rows("rand_iaan", seed) == [part.tolist() for part in drawn]
+    assert rows("rand_iaan") not in (rows("rand_iaan", seed=1), before)
+    assert rows("bigru_att") == [[-1] * len(table)] * 2

@@ -35,7 +35,7 @@ def test_a_committed_trial_is_read_back(ledger: Ledger) -> None:
     record = commit(ledger)
     assert ledger.trial(record.id) == record
     assert record.epochs == 2
-    assert ledger.trial("none") is None
+    assert ledger.trial("f" * 10) is None
 
 
 @pytest.mark.parametrize("name", ["trial.json", "folds.parquet", "fold-1.safetensors"])
@@ -72,22 +72,24 @@ def test_a_damaged_file_makes_the_trial_one_that_has_not_ended(
 def test_a_whole_trial_is_left_where_it_is(ledger: Ledger) -> None:
     record = commit(ledger)
     assert ledger.put_damage_aside(record.id) == []
-    assert ledger.put_damage_aside("none") == []
+    assert ledger.put_damage_aside("f" * 10) == []
     assert ledger.trial(record.id) == record
 
 
-def test_a_damaged_proposal_is_put_aside(ledger: Ledger, tmp_path: Path) -> None:
-    for number in range(3):
+def test_damaged_proposals_are_put_aside(ledger: Ledger, tmp_path: Path) -> None:
+    for number in range(4):
         ledger.write_suggestion(
             Suggestion(number=number, trial=f"{number:010x}", hyperparameters={"a": number})
         )
-    path = tmp_path / "search/00001.json"
-    path.write_bytes(path.read_bytes()[:-3])
-    ledger.put_damaged_suggestion_aside()
+    path, further = (tmp_path / f"search/0000{number}.json" for number in (1, 3))
+    for damaged in (path, further):
+        damaged.write_bytes(damaged.read_bytes()[:-3])
+    ledger.put_damaged_suggestions_aside()
     assert [s.number for s in ledger.suggestions()] == [0]
-    assert not path.exists()
-    assert len(list(path.parent.glob("00001.json.damaged-*"))) == 1
-    ledger.put_damaged_suggestion_aside()  # nothing more to do
+    for damaged in (path, further):
+        assert not damaged.exists()
+        assert len(list(path.parent.glob(f"{damaged.name}.damaged-*"))) == 1
+    ledger.put_damaged_suggestions_aside()  # nothing more to do
     assert (path.parent / "00002.json").exists()
 
 
@@ -116,7 +118,7 @@ def test_every_byte_of_a_sealed_record_counts() -> None:
 
 
 def test_proposals_end_before_the_first_that_is_not_whole(ledger: Ledger, tmp_path: Path) -> None:
-    made = [Suggestion(number=n, trial=f"{n}", hyperparameters={"a": n / 3}) for n in range(3)]
+    made = [Suggestion(number=n, trial=f"{n:010x}", hyperparameters={"a": n / 3}) for n in range(3)]
     for suggestion in made:
         ledger.write_suggestion(suggestion)
     assert ledger.suggestions() == made

@@ -255,7 +255,7 @@ def test_nested_estimate_by_hand() -> None:
     }
     records = [
         TrialRecord(
-            id=str(number),
+            id=f"{number:010x}",
             number=number,
             model="iaan",
             status="complete",
@@ -290,7 +290,7 @@ def test_ties_go_to_the_lower_number_and_missing_scores_to_nobody() -> None:
 def test_best_trial_ignores_those_without_a_score() -> None:
     def record(number: int, value: float | None) -> TrialRecord:
         return TrialRecord(
-            id=str(number),
+            id=f"{number:010x}",
             number=number,
             model="iaan",
             status="failed" if value is None else "pruned",

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from orchestrator.batches import Dataset
+from orchestrator.batches import Dataset, make_batch
 from orchestrator.config import Configuration
 from orchestrator.fold_run import FoldRun, TrainingError, derived_seed, seeded
 from orchestrator.folds import Fold
@@ -136,6 +136,27 @@ def test_weight_decay_reaches_the_projections_only(
     plain, decayed = after_one_step(0.0), after_one_step(1e6)
     different = {name for name in plain if not torch.equal(plain[name], decayed[name])}
     assert different == {"projection.weight", "output.weight"}
+
+
+def test_smoothed_labels_share_a_tenth_among_all_classes(
+    dataset: Dataset, folds: list[Fold], configuration: Configuration
+) -> None:
+    """The gradient is that of 0.9 of the label and 0.1 / C of each class, written out."""
+    smooth = configuration.with_values(
+        {"training.label_smoothing": 0.1, "training.batch_size": 1000, "model.dropout": 0.0}
+    )
+    run, other = (fold_run(folds[0], dataset, smooth) for _ in range(2))
+    pieces = run.pieces.take(np.arange(20))
+    run._backward(pieces, 20)
+    batch = make_batch(dataset, pieces)
+    output = other.model(batch.current, batch.own, batch.other)
+    logarithms = torch.log_softmax(output.logits, dim=1)
+    count = len(dataset.classes)
+    truth = torch.nn.functional.one_hot(batch.labels, count).float()
+    loss = -((0.9 * truth + 0.1 / count) * logarithms).sum(1).mean()
+    loss.backward()
+    for mine, expected in zip(run.model.parameters(), other.model.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, expected.grad)
 
 
 def test_patience_ends_a_fold(

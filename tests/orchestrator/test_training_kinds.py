@@ -52,6 +52,22 @@ def configured(configuration: Configuration) -> Callable[..., Configuration]:
     return make
 
 
+@pytest.mark.parametrize(("name", "kind"), [("iaan", "Adam"), ("ssa_crnn_r", "NAdam")])
+def test_optimisers_are_those_of_the_papers(
+    name: str,
+    kind: str,
+    dataset: Dataset,
+    folds: list[Fold],
+    configured: Callable[..., Configuration],
+) -> None:
+    """Adam for IAAN, Adam with Nesterov's momentum for SSA-CRNN, beta1 0.9; decay is coupled L2."""
+    run = fold_run(folds[0], of(name, dataset), configured(name))
+    assert type(run.optimizer).__name__ == kind
+    for group in run.optimizer.param_groups:
+        assert group["betas"][0] == 0.9
+        assert not group["decoupled_weight_decay"]
+
+
 def of(name: str, dataset: Dataset) -> Dataset:
     """The toy corpus in the form that a model reads: segments of four frames, or one frame each."""
     if name == "linear_svm":
@@ -163,7 +179,7 @@ def test_the_speaker_loss_and_the_penalty_are_part_of_the_gradient(
         run._backward(run.pieces.take(np.arange(12)), 12)
         return {n: p.grad.clone() for n, p in run.model.named_parameters() if p.grad is not None}
 
-    plain = gradients(speaker_weight=0.0, regularizer="none")
+    plain = gradients(speaker_weight=0.0, regularizer="penalty", regularizer_weight=0.0)
     assert (plain["speaker_output.weight"] == 0).all()
     twice, once = gradients(speaker_weight=2.0), gradients(speaker_weight=1.0)
     torch.testing.assert_close(twice["speaker_output.weight"], 2 * once["speaker_output.weight"])

@@ -17,7 +17,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.progress import Narrator
 from orchestrator.search import HopelessError
 from orchestrator.training import fold_run
-from orchestrator.trial import assigned_runs, trial_id
+from orchestrator.trial import Resources, assigned_runs, room, trial_id, workers_now
 
 
 def configure(manifest: Path, storage: Path, **sections: dict[str, object]) -> Configuration:
@@ -148,6 +148,49 @@ def test_what_the_cluster_never_has_is_refused(spoken: Path, tmp_path: Path) -> 
     gpus = configure(spoken, tmp_path, cluster={"gpus_per_worker": 0.5})
     with pytest.raises(ConfigError, match=r"0\.5 GPUs, and the cluster has \d+ and 0"):
         sweep.run(gpus, Narrator())
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_nodes_that_are_yet_to_come_count_where_they_are_announced(
+    spoken: Path, tmp_path: Path
+) -> None:
+    small = {"workers_per_trial": 12, "gpus_per_worker": 0.2}
+    search = {"space": "iaan_small"}
+    refused = configure(spoken, tmp_path, search=search, cluster={**small, "cpus": 30})
+    with pytest.raises(ConfigError, match=r"12 CPUs and 2\.4 GPUs, and the cluster has 30 and 0"):
+        sweep.choose_resources(refused, 3)
+    grown = configure(spoken, tmp_path, search=search, cluster={**small, "cpus": 30, "gpus": 5})
+    assert sweep.choose_resources(grown, 3) == Resources(12, 4, 0.2, 2)
+
+
+def test_a_trial_goes_on_with_the_workers_that_nodes_are_left_for() -> None:
+    folds = Resources(workers=5, replicas=1, gpus_per_worker=0.2, concurrent=1)
+    assert workers_now(folds, [{"CPU": 16, "GPU": 1}]) == 5
+    assert workers_now(folds, [{"CPU": 2, "GPU": 1}, {"CPU": 1, "GPU": 4}]) == 3
+    assert workers_now(folds, [{"CPU": 2, "GPU": 4}]) == 2
+    assert workers_now(folds, [{"CPU": 4}]) == 5  # none could: it waits for a node
+    replicas = Resources(workers=6, replicas=2, gpus_per_worker=0, concurrent=1)
+    assert workers_now(replicas, [{"CPU": 3}]) == 6  # their number is part of the result
+
+
+def test_a_worker_is_on_one_node_and_its_share_on_one_gpu() -> None:
+    two = [{"CPU": 8, "GPU": 2}]
+    assert [room(two, share) for share in (0, 0.2, 0.5, 0.6, 1, 2, 3)] == [8, 8, 4, 2, 2, 1, 0]
+    assert room([{"CPU": 8, "GPU": 1}] * 2, 2) == 0
+    assert room([{"CPU": 1}, {"CPU": 0.5, "GPU": 1}], 0) == 1
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_sweep_that_has_begun_goes_on_where_there_is_less_room(
+    spoken: Path, tmp_path: Path
+) -> None:
+    asked = {"search": {"space": "iaan_small"}, "cluster": {"workers_per_trial": 8}}
+    wide = configure(spoken, tmp_path, **asked)
+    with pytest.raises(ConfigError, match=r"wants 8 CPUs and 0 GPUs, .* room for 6 such workers"):
+        sweep.choose_resources(wide, 9)
+    assert sweep.choose_resources(wide, 9, begun=True) == Resources(6, 1, 0.0, 1)
+    with pytest.raises(ConfigError, match="wants 8 CPUs"):  # two a fold: part of the result
+        sweep.choose_resources(wide, 4, begun=True)
 
 
 def test_workers_are_a_grid_of_folds_and_replicas(
