@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds before each further attempt."""
+PATIENCE = sum(WAITS)
+"""Seconds after which none is made: attempts, with a client's own repetitions, take time too."""
 _FINAL = {
     errno.ENOENT,
     errno.ENOTDIR,
@@ -49,11 +51,12 @@ def _patient(method: Callable[P, T]) -> Callable[P, T]:
     @functools.wraps(method)
     def asked(*arguments: P.args, **keywords: P.kwargs) -> T:
         storage, name = arguments[0], arguments[1] if len(arguments) > 1 else ""
+        began = time.monotonic()
         for wait in storage.waits:  # type: ignore[attr-defined]
             try:
                 return method(*arguments, **keywords)
             except OSError as error:
-                if error.errno in _FINAL:
+                if error.errno in _FINAL or time.monotonic() - began > PATIENCE:
                     raise
                 doing = method.__name__.replace("_", " ")
                 logger.warning("%s of %r fails: %s; again in %g s", doing, name, error, wait)

@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from orchestrator.ledger import Ledger
 from orchestrator.progress import Narrator
+from orchestrator.search import Search
 from orchestrator.trial import release
 
 
@@ -26,22 +26,26 @@ def _reason(trial: Any) -> str:
     return next((line for line in lines if "running low on memory" in line), lines[-1])
 
 
-def events(epochs: int, ledger: Ledger, narrator: Narrator) -> Any:
-    """A callback for Tune: tells the narrator, and frees what lost trials hold."""
+def events(epochs: int, search: Search, narrator: Narrator) -> Any:
+    """A callback for Tune: tells the narrator, and frees what lost trials hold.
+
+    It ends the sweep, by raising the storage's OSError, where the search has found that to be gone.
+    """
     from ray import tune
 
     class Told(tune.Callback):
         released = 0.0
 
         def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
-            """Until they have started again, and do so themselves."""
+            if search.gone is not None:
+                raise search.gone
+            # Until they have started again, and do so themselves.
             if time.monotonic() - self.released < 5:
                 return
             self.released = time.monotonic()
             for waiting in trials:
                 if waiting.status == "PENDING" and waiting.num_failures:
-                    ledger.storage.exists("sweep.yaml")  # raises, and ends the sweep, if it is gone
-                    release(ledger.storage, waiting.config["trial"])
+                    release(search.ledger.storage, waiting.config["trial"])
 
         def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             chosen = ", ".join(
@@ -69,7 +73,7 @@ def events(epochs: int, ledger: Ledger, narrator: Narrator) -> Any:
         def _ended(self, trial: Any) -> None:
             number = trial.config["number"]
             narrator.remove(f"trial {number}")
-            record = ledger.trial(trial.config["trial"], weights=False)
+            record = search.ended.get(number)  # Tune has told the search before
             if record is None:
                 narrator.say(f"trial {number} broke off: {_reason(trial)}")
             elif record.status == "complete":

@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -66,9 +66,11 @@ def lease(storage: Storage) -> Iterator[None]:
     finally:
         ended.set()
         beating.join()
-        holder = _read(storage)
-        if holder is not None and holder.token == mine.token:
-            storage.delete(NAME)
+        # On a storage that fails it stays, and ends with this process; why we end is known.
+        with suppress(OSError):
+            holder = _read(storage)
+            if holder is not None and holder.token == mine.token:
+                storage.delete(NAME)
 
 
 def _wait_for(storage: Storage) -> None:

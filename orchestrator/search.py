@@ -10,6 +10,7 @@ a resumed sweep the sweep that was never interrupted. `lag` = 1 searches in stri
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -161,6 +162,7 @@ class Search(Searcher):
         self.ended: dict[int, TrialRecord | None] = {}  # None: it broke off, and left no record
         self.running: dict[str, int] = {}  # Tune's id -> number
         self.told = 0
+        self.gone: OSError | None = None  # why the ledger could not be asked
 
     @property
     def done(self) -> bool:
@@ -200,7 +202,7 @@ class Search(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next configuration to train; None while it must wait; FINISHED at the end."""
-        if len(self.running) >= self.concurrent:
+        if self.gone is not None or len(self.running) >= self.concurrent:
             return None
         suggestion = self.advance()
         if self.hopeless:
@@ -259,8 +261,13 @@ class Search(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Note the end of a trial. Its record counts, and not what Tune remembers."""
-        number = self.running.pop(trial_id)
-        self.ended[number] = self.ledger.trial(self.proposed[number].trial)
+        number, ledger = self.running.pop(trial_id), self.ledger
+        if "broke_off" in (result or {}):  # storage failed for long: it is not waited for again
+            ledger = Ledger(replace(ledger.storage, waits=()))
+        try:
+            self.ended[number] = ledger.trial(self.proposed[number].trial)
+        except OSError as error:
+            self.gone = error  # Tune would take what is raised here for a failure of the trial
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: a trial's record has its whole curve."""

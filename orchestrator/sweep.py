@@ -370,7 +370,7 @@ def _tune(
             name=datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S"),
             storage_path=scratch.root,
             storage_filesystem=scratch.filesystem,
-            callbacks=[events(configuration.training.last_epoch, ledger, narrator)],
+            callbacks=[events(configuration.training.last_epoch, search, narrator)],
             # Of a trial whose own process is lost. It goes on from its checkpoint.
             failure_config=tune.FailureConfig(max_failures=3),
             verbose=0,

@@ -219,7 +219,7 @@ def wait(until: Callable[[], Any], process: psutil.Popen | None = None) -> Any:
         if process is not None and process.poll() is not None:
             return None
         # Looking is not for free, on S3 least of all: a quarter of the time at most.
-        time.sleep(max(0.02, 3 * (time.monotonic() - began)))
+        time.sleep(max(0.005, 3 * (time.monotonic() - began)))
     raise AssertionError("what was waited for did not happen")
 
 

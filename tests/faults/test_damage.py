@@ -61,7 +61,7 @@ def test_checkpoints_are_damaged_and_workers_change_after_kills(
 ) -> None:
     """Files of the newest are damaged: on from the one before, or from the start."""
     chance = random.Random(place.kind)
-    place.begin(reference, trials=0)
+    place.begin(reference, trials=1)
     trials = place.ledger.storage.child("trials")
     ended: dict[str, bytes] = {}
     kinds = itertools.cycle(DAMAGE.values())

@@ -168,6 +168,8 @@ def test_storage_that_fails_for_good_ends_the_sweep_and_loses_nothing(
             assert driver.returncode == 1
         said = (place.scratch / "driver.log").read_text()
         assert "Traceback" not in said, said
+        assert "trial 2 broke off: OSError" in said, said
+        assert said.endswith("the same command goes on\n"), said
         proxy.recover()
         place.finish(config)
         faults.note("storage gone for good", place, 1, place.lost(reference.outcome, ended))
