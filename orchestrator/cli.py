@@ -324,7 +324,7 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:  # storage, for the most part
         print(f"ser: {type(error).__name__}: {error}", file=sys.stderr)
-        print("what had ended is kept: once it is mended, the same command goes on", file=sys.stderr)
+        print("what had ended is kept: mend it, and the same command goes on", file=sys.stderr)
         sys.exit(1)
 
 
