@@ -240,6 +240,23 @@ def test_a_trial_that_breaks_off_bends_nothing(tmp_path: Path) -> None:
     assert outcome(tmp_path / "broken") == outcome(tmp_path / "straight")
 
 
+def test_a_storage_that_is_gone_is_noted_and_nothing_more_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune would take what is raised at a trial's end for a failure of that trial."""
+    search, failure = make(tmp_path, configure(), 2), OSError("gone")
+
+    def fail(storage: Storage, name: str) -> bool:
+        raise failure
+
+    search.suggest("first")
+    monkeypatch.setattr(Storage, "exists", fail)
+    search.on_trial_complete("first", {"broke_off": "OSError: gone"})
+    assert search.gone is failure
+    assert search.suggest("second") is None
+    assert not search.ended
+
+
 def test_a_trial_that_fails_is_told_as_a_failure_and_the_search_goes_on(tmp_path: Path) -> None:
     search = make(tmp_path, configure(trials=3), 1)
     task = search.suggest("a")
