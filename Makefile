@@ -5,8 +5,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Several processes: tests wait for Ray's as much as they work, those of faults most of all.
-PYTEST := $(BIN)/pytest --dist worksteal
+# Two processes: tests wait for Ray's as much as they work.
+PYTEST := $(BIN)/pytest -n 2 --dist worksteal
 FAULTS := runs/faults.md
 
 .PHONY: demo test test-faults s3rver install lint clean
@@ -15,11 +15,11 @@ demo: install
 	$(BIN)/ser demo
 
 test: install lint
-	$(PYTEST) -n 2
+	$(PYTEST)
 
 test-faults: install s3rver
 	mkdir -p $(dir $(FAULTS))
-	$(PYTEST) -n 3 -m faults tests/faults -rs --faults-table $(FAULTS)
+	$(PYTEST) -m faults tests/faults -rs --faults-table $(FAULTS)
 
 s3rver:
 	@if [ -e .s3rver/installed ]; then :; elif command -v npm > /dev/null; then \

@@ -210,16 +210,20 @@ def kill(process: psutil.Process) -> None:
             continue
 
 
-def wait(until: Callable[[], Any], process: psutil.Popen | None = None) -> Any:
-    """What `until` returns once it is true; None where `process` ended before."""
+def wait(
+    until: Callable[[], Any], process: psutil.Popen | None = None, looking: float = 0.1
+) -> Any:
+    """What `until` returns once it is true; None where `process` ended before.
+
+    looking : the share of the time that goes into it; it slows what is waited for, on S3 most
+    """
     deadline = time.monotonic() + PATIENCE
     while (began := time.monotonic()) < deadline:
         if found := until():
             return found
         if process is not None and process.poll() is not None:
             return None
-        # Looking is not for free, on S3 least of all: a quarter of the time at most.
-        time.sleep(max(0.005, 3 * (time.monotonic() - began)))
+        time.sleep(max(0.02, (1 / looking - 1) * (time.monotonic() - began)))
     raise AssertionError("what was waited for did not happen")
 
 

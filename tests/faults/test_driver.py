@@ -59,7 +59,7 @@ def test_drivers_are_killed_and_kept_apart(
     kills: int = 0
     ended: dict[str, bytes] = {}
 
-    def kill_at(moment: Moment) -> bool:
+    def kill_at(moment: Moment, looking: float = 0.1) -> bool:
         """Kill a driver then, or once it has ended a trial, so that a missed moment costs no more.
 
         Returns whether the moment came.
@@ -75,7 +75,7 @@ def test_drivers_are_killed_and_kept_apart(
             return came or bool(ending(new, "/trial.json"))
 
         with place.driver(config) as driver:
-            if wait(due, driver) and driver.poll() is None:
+            if wait(due, driver, looking) and driver.poll() is None:
                 driver.kill()
                 driver.wait()
                 kills += 1
@@ -86,25 +86,25 @@ def test_drivers_are_killed_and_kept_apart(
         if what == "a checkpoint is written":
             _second_driver(place)
             # Moments of milliseconds: one that was missed comes again with the next epoch.
-            while not kill_at(moment):
+            while not kill_at(moment, looking=0.5):
                 assert len(place.records()) < 2, f"no driver was met while {what}"
         else:
-            kill_at(moment)
+            kill_at(moment, looking=0.5)
     assert kills >= len(CHOSEN)
     while kills < KILLS - 1:
         begun = log.read_text().count("done before")
-        until = Timer(chance.uniform(0, 8))
+        until = Timer(chance.uniform(0, 6))
 
         def at_work(new: set[str], begun: int = begun, until: Timer = until) -> bool:
             """Its trials are about to start, or have."""
             return log.read_text().count("done before") > begun and until.is_over()
 
-        kill_at(at_work if kills % 2 else lambda new, until=until: until.is_over())
+        kill_at(lambda new, until=until: until.is_over() if kills % 3 else at_work(new))
     place.finish(config)
     assert not place.ledger.storage.exists("lease.json")
     while kills < KILLS:
         place.ledger.storage.delete("report")
-        kill_at(lambda new: place.ledger.storage.list("report"))
+        kill_at(lambda new: place.ledger.storage.list("report"), looking=0.5)
     place.finish(config)
     assert place.ledger.storage.exists("report/index.html")
     lost = place.lost(reference.outcome, ended)

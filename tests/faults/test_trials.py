@@ -81,7 +81,7 @@ def test_a_trial_that_hangs_is_ended_and_the_search_goes_on(
     place = Place("disk", str(tmp_path / "runs"), reference.place.corpus, tmp_path)
     place.begin(reference, trials=0)
     search = space(tmp_path, model__hidden_size=[16, 32])
-    limited = {"trial_minutes": 2, "concurrent_trials": 1}
+    limited = {"trial_minutes": 1.5, "concurrent_trials": 1}
     config = place.configure(**GOOD, search={**search, "trials": 2}, cluster=limited)
     with place.driver(config) as driver:
         (worker,) = wait(lambda: named(driver, "ray::RayTrainWorker"), driver)
@@ -90,6 +90,6 @@ def test_a_trial_that_hangs_is_ended_and_the_search_goes_on(
         assert driver.returncode == 0, (tmp_path / "driver.log").read_text()
     hung, other = place.ledger.trials()
     assert (hung.status, other.status) == ("failed", "complete")
-    assert hung.reason == "not done after 2 minutes (cluster.trial_minutes)"
+    assert hung.reason == "not done after 1.5 minutes (cluster.trial_minutes)"
     wait(lambda: not worker.is_running())
     faults.note("trial hangs", place, 1, unlike(place, reference, other.id))
