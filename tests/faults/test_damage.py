@@ -26,13 +26,18 @@ RESULTS = ("folds.parquet", "predictions.parquet", "inspection.parquet", "fold-S
 
 
 def test_damaged_results_are_made_again(place: Place, reference: Reference, faults: Faults) -> None:
-    """A trial's record, another one's other files, a proposal and features, in each way."""
+    """Twice a trial's record, another one's other files, a proposal and features.
+
+    The two places begin with different kinds of damage: together they do each to every file.
+    """
     config = place.configure()
     place.begin(reference, trials=3)
     ledger, chance = place.ledger, random.Random(place.kind)
     features = Storage.open(place.root).child("features")
     trials = [ledger.trial_storage(suggestion.trial) for suggestion in ledger.suggestions()]
-    for turn, (name, damage) in enumerate(DAMAGE.items()):
+    kinds = list(DAMAGE)
+    done, lost = dict.fromkeys(kinds, 0), 0
+    for turn in range(2):
         shards = [n for n in features.list(recursive=True) if n.endswith(".parquet")]
         injured = [(trials[turn], "trial.json")]
         injured += [(trials[turn - 1], file) for file in RESULTS]
@@ -41,13 +46,16 @@ def test_damaged_results_are_made_again(place: Place, reference: Reference, faul
         before = [_aside(*one) for one in injured]
         untouched = trials[turn - 2].root.rsplit("/", 1)[1]
         ended = {untouched: place.records()[untouched]}
-        for storage, file in injured:
-            storage.write(file, damage(storage.read(file), chance))
+        for number, (storage, file) in enumerate(injured):
+            kind = kinds[(number + turn + (place.kind == "S3")) % len(kinds)]
+            storage.write(file, DAMAGE[kind](storage.read(file), chance))
+            done[kind] += 1
         place.finish(config)
         for one, earlier in zip(injured, before, strict=True):
-            assert len(_aside(*one)) == len(earlier) + 1, (name, one[1])
-        lost = place.lost(reference.outcome, ended)
-        faults.note(f"results or features {name}", place, len(injured), lost)
+            assert len(_aside(*one)) == len(earlier) + 1, one[1]
+        lost += place.lost(reference.outcome, ended)
+    for kind, times in done.items():
+        faults.note(f"results or features {kind}", place, times, lost)
 
 
 def _aside(storage: Storage, file: str) -> list[str]:
