@@ -6,6 +6,7 @@ its beats do not move for longer than they may take.
 
 import _thread
 import os
+import signal
 import socket
 import threading
 import time
@@ -24,6 +25,8 @@ BEAT = 2.0
 """Seconds between renewals."""
 PATIENCE = 10.0
 """Seconds without one after which a driver elsewhere is taken for dead."""
+TAKEN_OVER = signal.SIGUSR2
+"""Interrupts the main thread. Not SIGINT, which what a script starts in the background ignores."""
 
 
 class Holder(BaseModel):
@@ -46,7 +49,10 @@ class LeaseError(RuntimeError):
 
 @contextmanager
 def lease(storage: Storage) -> Iterator[None]:
-    """Hold the sweep's lease. Raises LeaseError, naming the holder, where somebody else does."""
+    """Hold the sweep's lease. Raises LeaseError, naming the holder, where somebody else does.
+
+    For the main thread, which is interrupted where another driver takes the lease over.
+    """
     storage = replace(storage, waits=())  # what waits here is told by beats
     mine = Holder(host=socket.gethostname(), pid=os.getpid(), token=uuid.uuid4().hex)
     _wait_for(storage)
@@ -54,6 +60,7 @@ def lease(storage: Storage) -> Iterator[None]:
     time.sleep(BEAT / 2)  # longer than two drivers that start together are apart
     if (holder := _read(storage)) is not None and holder.token != mine.token:
         raise _refusal(storage, holder)
+    before = signal.signal(TAKEN_OVER, signal.default_int_handler)
     ended = threading.Event()
     beating = threading.Thread(target=_renew, args=(storage, mine, ended), daemon=True)
     beating.start()
@@ -66,6 +73,7 @@ def lease(storage: Storage) -> Iterator[None]:
     finally:
         ended.set()
         beating.join()
+        signal.signal(TAKEN_OVER, before)
         # On a storage that fails it stays, and ends with this process; why we end is known.
         with suppress(OSError):
             holder = _read(storage)
@@ -120,7 +128,7 @@ def _renew(storage: Storage, mine: Holder, ended: threading.Event) -> None:
             holder = _read(storage)
             if holder is not None and holder.token != mine.token:
                 # Stalled for so long that another took over: two must not go on.
-                _thread.interrupt_main()
+                _thread.interrupt_main(TAKEN_OVER)
                 return
             _write(storage, mine.model_copy(update={"beat": beat}))
         except OSError:

@@ -1,7 +1,9 @@
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,16 @@ def test_beats_go_on_while_the_lease_is_held(
     assert len(seen) > 2
 
 
+@pytest.fixture(params=["by a person", "by a script, in the background"])
+def started(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What shells start in the background ignores SIGINT, and Python leaves it so."""
+    ignores = request.param != "by a person"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignores else signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("started")
 def test_a_driver_that_stalled_is_told_who_took_over(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
