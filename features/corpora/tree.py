@@ -20,9 +20,7 @@ AUDIO = (".wav", ".flac", ".aiff", ".aif", ".ogg", ".opus", ".m4a", ".mp3", ".mp
 """Suffixes of recordings. Of one recording in several formats, the first of these is read."""
 
 _DEPTH = 12  # folders below the root: archives that unpack under a long path have six
-_NAMES = (
-    1_000_000  # files and folders below the root: more, and the root is a disk and not a corpus
-)
+_NAMES = 1_000_000  # files and folders below the root: more, and it is a disk and not a corpus
 _CLUTTER = re.compile(r"\._.*|\.DS_Store|Thumbs\.db|desktop\.ini", re.IGNORECASE)
 _CLUTTER_FOLDERS = ("__MACOSX",)
 

@@ -7,7 +7,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -113,7 +112,7 @@ class Proxy:
         self.thread.join()
 
 
-@contextmanager
+@pytest.fixture
 def proxied(
     s3: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Proxy, Place]]:
@@ -128,62 +127,50 @@ def proxied(
 
 
 def test_storage_that_fails_for_a_while_is_waited_for(
-    s3: int,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    reference: Reference,
-    faults: Faults,
+    proxied: tuple[Proxy, Place], reference: Reference, faults: Faults
 ) -> None:
     """The same driver goes on: nobody has to do anything."""
-    with proxied(s3, tmp_path, monkeypatch) as (proxy, place):
-        place.begin(reference, trials=1)
-        with place.driver(place.configure()) as driver:
-            for seen in (place.checkpoints, lambda: len(place.records()) > 1):
-                assert wait(seen, driver)
-                proxy.fail()
-                time.sleep(8)
-                proxy.recover()
-            ended = place.records()
-            wait(lambda: driver.poll() is not None)
-            assert driver.returncode == 0, (place.scratch / "driver.log").read_text()
-        assert proxy.cut
-        faults.note("storage gone for 8 s", place, 2, place.lost(reference.outcome, ended))
+    proxy, place = proxied
+    place.begin(reference, trials=1)
+    with place.driver(place.configure()) as driver:
+        for seen in (place.checkpoints, lambda: len(place.records()) > 1):
+            assert wait(seen, driver)
+            proxy.fail()
+            time.sleep(8)
+            proxy.recover()
+        ended = place.records()
+        wait(lambda: driver.poll() is not None)
+        assert driver.returncode == 0, (place.scratch / "driver.log").read_text()
+    assert proxy.cut
+    faults.note("storage gone for 8 s", place, 2, place.lost(reference.outcome, ended))
 
 
 def test_storage_that_fails_for_good_ends_the_sweep_and_loses_nothing(
-    s3: int,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    reference: Reference,
-    faults: Faults,
+    proxied: tuple[Proxy, Place], reference: Reference, faults: Faults
 ) -> None:
-    with proxied(s3, tmp_path, monkeypatch) as (proxy, place):
-        place.begin(reference, trials=2)
-        config = place.configure()
-        with place.driver(config) as driver:
-            assert wait(place.checkpoints, driver)
-            proxy.fail()
-            ended = place.records()
-            wait(lambda: driver.poll() is not None)
-            assert driver.returncode == 1
-        said = (place.scratch / "driver.log").read_text()
-        assert "Traceback" not in said, said
-        assert "trial 2 broke off: OSError" in said, said
-        assert said.endswith("the same command goes on\n"), said
-        proxy.recover()
-        place.finish(config)
-        faults.note("storage gone for good", place, 1, place.lost(reference.outcome, ended))
+    proxy, place = proxied
+    place.begin(reference, trials=2)
+    config = place.configure()
+    with place.driver(config) as driver:
+        assert wait(place.checkpoints, driver)
+        proxy.fail()
+        ended = place.records()
+        wait(lambda: driver.poll() is not None)
+        assert driver.returncode == 1
+    said = (place.scratch / "driver.log").read_text()
+    assert "Traceback" not in said, said
+    assert "trial 2 broke off: OSError" in said, said
+    assert said.endswith("the same command goes on\n"), said
+    proxy.recover()
+    place.finish(config)
+    faults.note("storage gone for good", place, 1, place.lost(reference.outcome, ended))
 
 
 def test_a_slow_storage_changes_nothing(
-    s3: int,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    reference: Reference,
-    faults: Faults,
+    proxied: tuple[Proxy, Place], reference: Reference, faults: Faults
 ) -> None:
-    with proxied(s3, tmp_path, monkeypatch) as (proxy, place):
-        place.begin(reference, trials=2)
-        proxy.delay = 0.05
-        place.finish(place.configure())
-        faults.note("storage slow by 50 ms a message", place, 1, place.lost(reference.outcome, {}))
+    proxy, place = proxied
+    place.begin(reference, trials=2)
+    proxy.delay = 0.05
+    place.finish(place.configure())
+    faults.note("storage slow by 50 ms a message", place, 1, place.lost(reference.outcome, {}))
