@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from features.corpora.demo import EMOTIONS, DemoSettings
-from orchestrator.config import Configuration, parse
+from orchestrator.config.sections import Configuration, parse
 
 
 def corpus_folder(settings: DemoSettings, folder: Path) -> Path:

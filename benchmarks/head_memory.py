@@ -21,7 +21,7 @@ import psutil
 import yaml
 
 from features.corpora.demo import DemoSettings, make_demo_corpus
-from orchestrator.trial import TRAIN_ENVIRONMENT
+from orchestrator.sweep.trial import TRAIN_ENVIRONMENT
 
 SETTINGS = DemoSettings(sessions=3, dialogues=3, turns=12, own=0.2, other=0.2)
 

@@ -20,9 +20,9 @@ import pyarrow as pa
 
 from features.context import previous_ids, previous_turns, random_turns
 from features.manifest import normalise
-from orchestrator.audit import AuditError, audit
-from orchestrator.config import FoldsConfig
-from orchestrator.folds import SCHEMES, make_folds
+from orchestrator.data.audit import AuditError, audit
+from orchestrator.config.sections import FoldsConfig
+from orchestrator.data.folds import SCHEMES, make_folds
 
 CLASSES = ("ang", "hap", "neu", "sad")
 SESSIONS, TURNS, PHRASES = 25, 50, 100

@@ -18,8 +18,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from features.storage import Storage
-from orchestrator.config import load
-from orchestrator.data import prepare
+from orchestrator.config.sections import load
+from orchestrator.data.prepare import prepare
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "nemo.yaml"
 

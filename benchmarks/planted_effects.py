@@ -35,14 +35,14 @@ from sklearn.preprocessing import StandardScaler
 
 from features.corpora.demo import EMOTIONS, make_demo_corpus
 from features.storage import Storage
-from orchestrator import fork
-from orchestrator.batches import Dataset
-from orchestrator.config import Configuration
-from orchestrator.data import prepare
-from orchestrator.fold_run import Row
-from orchestrator.folds import Fold
+from orchestrator.sweep import fork
+from orchestrator.training.batches import Dataset
+from orchestrator.config.sections import Configuration
+from orchestrator.data.prepare import prepare
+from orchestrator.training.fold_run import Row
+from orchestrator.data.folds import Fold
 from orchestrator.metrics import Interval, fold_interval, scores
-from orchestrator.training import fold_run
+from orchestrator.training.gradient import fold_run
 from ser_models.acrnn import CHANNELS
 
 

@@ -21,13 +21,13 @@ from torch import Tensor
 
 from features.corpora.demo import EMOTIONS
 from features.storage import Storage
-from orchestrator.batches import Dataset
-from orchestrator.config import Configuration
-from orchestrator.data import prepare
-from orchestrator.fold_run import Row
-from orchestrator.folds import Fold
+from orchestrator.training.batches import Dataset
+from orchestrator.config.sections import Configuration
+from orchestrator.data.prepare import prepare
+from orchestrator.training.fold_run import Row
+from orchestrator.data.folds import Fold
 from orchestrator.metrics import scores
-from orchestrator.training import fold_run
+from orchestrator.training.gradient import fold_run
 from ser_models.attention import SelfSpeakerAttention, masked_softmax
 
 

@@ -10,7 +10,7 @@ def ray_cluster() -> Iterator[None]:
     """A local Ray of six CPUs (six workers on whatever there is), for the whole session."""
     import ray
 
-    from orchestrator.trial import TRAIN_ENVIRONMENT
+    from orchestrator.sweep.trial import TRAIN_ENVIRONMENT
 
     os.environ.update(TRAIN_ENVIRONMENT | {"RAY_BACKEND_LOG_LEVEL": "fatal"})
     ray.init(

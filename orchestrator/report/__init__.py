@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from orchestrator.ledger import Ledger
-from orchestrator.report.findings import gather
+from orchestrator.ledger.ledger import Ledger
+from orchestrator.results.findings import gather
 from orchestrator.report.page import render
 from orchestrator.report.summary import summarise
 from orchestrator.report.tables import folds_csv, trials_csv

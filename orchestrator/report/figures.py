@@ -11,7 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from orchestrator.report.findings import Best, Findings, Trial, mapping
+from orchestrator.results.findings import Best, Findings, Trial, mapping
 from orchestrator.report.interpretation import attention, embeddings
 from orchestrator.report.labels import text
 

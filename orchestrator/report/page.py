@@ -9,11 +9,11 @@ import yaml
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from orchestrator.audit import audit_rows
-from orchestrator.ledger import LedgerError
+from orchestrator.data.audit import audit_rows
+from orchestrator.ledger.ledger import LedgerError
 from orchestrator.metrics import Interval
 from orchestrator.report.figures import figures
-from orchestrator.report.findings import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED, Findings, mapping
+from orchestrator.results.findings import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED, Findings, mapping
 from orchestrator.report.summary import notes, summarise
 from orchestrator.report.tables import failures, fold_rows, hyperparameter_keys, searched, shown
 
@@ -98,7 +98,7 @@ def render(findings: Findings) -> str:
         "words": words,
     }
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("orchestrator.report", "."),
+        loader=jinja2.PackageLoader("orchestrator.report", "assets"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -158,7 +158,7 @@ def _inspected(findings: Findings) -> dict[str, Any]:
 
 def _asset(name: str) -> Markup:
     """A file of ours that goes into the page as it is."""
-    source, _, _ = jinja2.PackageLoader("orchestrator.report", ".").get_source(
+    source, _, _ = jinja2.PackageLoader("orchestrator.report", "assets").get_source(
         jinja2.Environment(autoescape=True), name
     )
     return Markup(source)

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from orchestrator.metrics import Interval, Scores
-from orchestrator.report.findings import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED, Findings
+from orchestrator.results.findings import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED, Findings
 
 
 def summarise(findings: Findings) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from orchestrator.metrics import Scores
-from orchestrator.report.findings import Findings, Trial, mapping
+from orchestrator.results.findings import Findings, Trial, mapping
 from orchestrator.report.labels import cell
 
 

@@ -11,7 +11,7 @@ import psutil
 import pyarrow.fs as pafs
 import pytest
 from filelock import FileLock
-from harness import S3_ENVIRONMENT, Faults, Place, Reference, free_port, left_out, s3_place
+from tests.support.faults import S3_ENVIRONMENT, Faults, Place, Reference, free_port, left_out, s3_place
 
 S3RVER = Path(__file__).parents[2] / ".s3rver" / "node_modules" / ".bin" / "s3rver"
 

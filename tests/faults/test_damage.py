@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from harness import Faults, Place, Reference, kill, wait
+from tests.support.faults import Faults, Place, Reference, kill, wait
 
 from features.storage import Storage
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import NAME, Faults, Place, Reference, kill, wait
+from tests.support.faults import NAME, Faults, Place, Reference, kill, wait
 
 from features.storage import Storage
-from orchestrator.ledger import LedgerError, seal, unseal
+from orchestrator.ledger.ledger import LedgerError, seal, unseal
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1500)]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from clusters import ALONE
-from harness import QUICK, Faults, Place, Reference, free_port, kill, named, wait
+from tests.support.clusters import ALONE
+from tests.support.faults import QUICK, Faults, Place, Reference, free_port, kill, named, wait
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1500)]
 

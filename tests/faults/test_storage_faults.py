@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Faults, Place, Reference, left_out, s3_place, wait
+from tests.support.faults import Faults, Place, Reference, left_out, s3_place, wait
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1500)]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from harness import Faults, Place, Reference, named, wait
+from tests.support.faults import Faults, Place, Reference, named, wait
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1500)]
 

@@ -7,9 +7,9 @@ import torch
 
 from features.context import previous_turns
 from features.manifest import normalise
-from orchestrator.batches import Dataset
-from orchestrator.config import Configuration, parse
-from orchestrator.folds import Fold, make_folds
+from orchestrator.training.batches import Dataset
+from orchestrator.config.sections import Configuration, parse
+from orchestrator.data.folds import Fold, make_folds
 
 torch.set_num_threads(1)  # as a CPU worker does: the order of sums is part of the result
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score
 
-from orchestrator.ledger import TrialRecord
+from orchestrator.ledger.ledger import TrialRecord
 from orchestrator.metrics import (
     Scores,
     confusion,
@@ -23,7 +23,7 @@ from orchestrator.metrics import (
     speaker_bootstrap,
     speaker_resamples,
 )
-from orchestrator.selection import (
+from orchestrator.results.selection import (
     FoldScore,
     best_trial,
     fold_scores,

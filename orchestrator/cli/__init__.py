@@ -1,0 +1,5 @@
+"""The command line `ser`."""
+
+from orchestrator.cli.commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,1 @@
+"""What tests share. Each module is imported as `tests.support.<name>`."""
