@@ -1,40 +1,33 @@
-"""Audio files as mono float samples at 16 kHz, with one clear reason where that fails."""
+"""Audio files as mono float samples at 16 kHz, or one clear reason why a file cannot be used."""
 
 import hashlib
 import io
 import struct
 import tempfile
 import warnings
-from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from features.samples import MIN_SAMPLES, SAMPLE_RATE
+from features.errors import AudioError
+from features.signal import MIN_SAMPLES, SAMPLE_RATE
 from features.storage import Storage
 
 _SLACK = 0.020
-"""Seconds that a segment may reach past its file's end: labels are often rounded."""
+"""Seconds that a segment may end after its file, because labels are often rounded."""
 _UNKNOWN_LENGTH = 0x7FFF_F000
-"""What programs that write WAV into a pipe claim, at least, as they cannot know the length."""
-
+"""Least length that a program writes if it does not know it (it writes WAV into a pipe)."""
 _ENDLESS = 1 << 62
-"""What libsndfile says of a FLAC whose writer did not know its length, at least."""
-
+"""Least length that libsndfile returns for a FLAC without a length in its header."""
 _BINARY = frozenset(range(9)) | frozenset(range(14, 32)) - {27}
-"""Bytes that texts do not have, and the head of every recording has."""
-
+"""Bytes that no text contains. The head of every recording contains some."""
 _RATES = (1_000, 1_000_000)
-"""Sample rates that speech has. A second at 1 Hz would become 16,000 for each of its samples."""
+"""Plausible sample rates. At 1 Hz, the conversion would make 16,000 samples of each sample."""
 
 
-class AudioError(ValueError):
-    """An utterance that cannot be used, and the one reason why."""
-
-
-@dataclass(frozen=True)
-class AudioFile:
+class AudioFile(NamedTuple):
     """A file's bytes, not yet decoded."""
 
     name: str
@@ -43,7 +36,7 @@ class AudioFile:
 
 
 def fetch(storage: Storage, name: str) -> AudioFile:
-    """A file's bytes and their SHA-1 (hex). Raises AudioError where it is missing or empty."""
+    """Read a file's bytes and compute their SHA-1. Raises AudioError if it is missing or empty."""
     try:
         data = storage.read(name)
     except FileNotFoundError:
@@ -56,17 +49,18 @@ def fetch(storage: Storage, name: str) -> AudioFile:
 def decode(
     file: AudioFile, start: float | None = None, end: float | None = None
 ) -> npt.NDArray[np.float32]:
-    """The segment from `start` to `end` (seconds; None: the file's own) of a file.
+    """Decode the segment from `start` to `end` (seconds; None: the limits of the file).
 
-    Returns (n,) float32 at 16 kHz: channels averaged, other rates converted by soxr. Any format
-    that libsndfile reads; others through librosa's fallback, where its decoders are installed.
+    Returns (n,) float32 at 16 kHz: channels are averaged, soxr converts other sample rates.
+    libsndfile reads the file; librosa's fallback reads other formats if their decoders are
+    installed.
 
-    Raises AudioError: not audio, truncated, segment beyond the file's end (by over 20 ms), NaN
-    or infinite samples, silent to the sample (one value throughout), shorter than 30 ms.
+    Raises AudioError if the file is not audio or is truncated; if the segment ends after the file
+    (by over 20 ms); and if samples are NaN, infinite, all equal (silent), or shorter than 30 ms.
     """
     samples, rate = _decode(file, start or 0.0, end)  # (n, channels)
     if not np.isfinite(samples).all():
-        raise AudioError("holds samples that are NaN or infinite")
+        raise AudioError("some samples are NaN or infinite")
     mono = samples.mean(axis=1, dtype=np.float32)
     if len(mono) and np.ptp(mono) == 0:
         raise AudioError(f"silent: every sample is {mono[0]:g}")
@@ -75,16 +69,9 @@ def decode(
 
         mono = soxr.resample(mono, rate, SAMPLE_RATE)
     if len(mono) < MIN_SAMPLES:
-        raise AudioError(f"too short: {1000 * len(mono) / SAMPLE_RATE:.1f} ms, the least is 30 ms")
+        milliseconds = 1000 * len(mono) / SAMPLE_RATE
+        raise AudioError(f"too short: {milliseconds:.1f} ms, at least 30 ms are needed")
     return np.ascontiguousarray(mono)
-
-
-def read(
-    storage: Storage, name: str, start: float | None = None, end: float | None = None
-) -> tuple[npt.NDArray[np.float32], str]:
-    """Samples of a segment (as `decode`) and the SHA-1 of its file's bytes."""
-    file = fetch(storage, name)
-    return decode(file, start, end), file.sha1
 
 
 def _decode(file: AudioFile, start: float, end: float | None) -> tuple[np.ndarray, int]:
@@ -92,81 +79,66 @@ def _decode(file: AudioFile, start: float, end: float | None) -> tuple[np.ndarra
 
     _check_riff(file.data)
     try:
-        with soundfile.SoundFile(io.BytesIO(file.data)) as sound:
-            rate, total = int(sound.samplerate), int(sound.frames)
-            _check_rate(rate)
-            if total >= _ENDLESS:
-                raise AudioError("its header does not tell its length: write the file anew")
-            first, last = _bounds(start, end, total, rate)
+        sound = soundfile.SoundFile(io.BytesIO(file.data))
+    except soundfile.LibsndfileError:
+        samples, rate = _decode_other(file)
+        first, last = _bounds(start, end, len(samples), rate)
+        return samples[first:last], rate
+    with sound:
+        rate, total = int(sound.samplerate), int(sound.frames)
+        if total >= _ENDLESS:
+            raise AudioError("its header has no length: encode the file again")
+        first, last = _bounds(start, end, total, rate)
+        try:
             if first:
                 sound.seek(first)
             samples = sound.read(last - first, dtype="float32", always_2d=True)
-    except MemoryError:  # memory is taken by the header, before there are samples
-        raise AudioError(f"its header tells of {total} samples, which no memory holds") from None
-    except soundfile.LibsndfileError as error:
-        if _opens(file.data):
+        except MemoryError:  # soundfile allocates the samples that the header claims
+            raise AudioError(f"its header claims {total} samples, too many for memory") from None
+        except soundfile.LibsndfileError as error:
             raise AudioError(f"truncated or damaged: {error.error_string}") from None
-        samples, rate = _decode_other(file)
-        _check_rate(rate)
-        first, last = _bounds(start, end, len(samples), rate)
-        samples = samples[first:last]
     if len(samples) < last - first:
         raise AudioError(
-            f"truncated: its header tells of {total / rate:.3f} s, "
-            f"the data end at {(first + len(samples)) / rate:.3f} s"
+            f"truncated: its header claims {total / rate:.3f} s, "
+            f"but the data end at {(first + len(samples)) / rate:.3f} s"
         )
     return samples, rate
 
 
-def _check_rate(rate: int) -> None:
-    if not _RATES[0] <= rate <= _RATES[1]:
-        raise AudioError(f"its header tells of {rate} samples a second")
-
-
 def _bounds(start: float, end: float | None, total: int, rate: int) -> tuple[int, int]:
-    """First and one past the last frame of a segment."""
+    """The first frame of a segment, and the frame after its last."""
+    if not _RATES[0] <= rate <= _RATES[1]:
+        raise AudioError(f"its header claims {rate} samples per second")
     seconds = total / rate
     if start >= seconds > 0 or start > seconds == 0 or (end is not None and end > seconds + _SLACK):
         segment = f"{start:.3f} to {'its end' if end is None else format(end, '.3f')} s"
-        raise AudioError(
-            f"wrong length: the segment {segment} lies beyond the file's {seconds:.3f} s"
-        )
+        raise AudioError(f"wrong length: the file has {seconds:.3f} s, the segment is {segment}")
     return round(start * rate), total if end is None else min(round(end * rate), total)
 
 
-def _opens(data: bytes) -> bool:
-    import soundfile
-
-    try:
-        soundfile.SoundFile(io.BytesIO(data)).close()
-    except soundfile.LibsndfileError:
-        return False
-    return True
-
-
 def _check_riff(data: bytes) -> None:
-    """Raise AudioError for a WAV cut short: libsndfile reads what there is and says nothing."""
+    """Raise AudioError for a truncated WAV: libsndfile reads it without an error."""
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         return
     at = 12
     while at + 8 <= len(data):
         kind, size = struct.unpack_from("<4sI", data, at)
         if kind == b"data":
-            there = len(data) - at - 8
-            if there < size < _UNKNOWN_LENGTH:
-                raise AudioError(f"truncated: {there} of {size} bytes of samples are there")
+            present = len(data) - at - 8
+            if present < size < _UNKNOWN_LENGTH:
+                raise AudioError(f"truncated: {present} of {size} bytes of samples are present")
             return
         at += 8 + size + size % 2
     raise AudioError("truncated: a WAV header without samples")
 
 
 def _decode_other(file: AudioFile) -> tuple[np.ndarray, int]:
-    """What libsndfile cannot read, through librosa (audioread and the decoders it finds).
+    """Decode a format that libsndfile cannot read, by librosa (audioread and its decoders).
 
-    No text: decoders know playlists, which make them open what the text names.
+    Text is refused, because decoders read playlists and open the files that these name.
     """
     if not set(file.data[:1024]) & _BINARY:
-        raise AudioError("not audio that can be decoded: it is text")
+        raise AudioError("not audio that can be decoded: the file is text")
     import librosa
 
     with tempfile.NamedTemporaryFile(suffix=PurePosixPath(file.name).suffix) as copy:
@@ -176,6 +148,6 @@ def _decode_other(file: AudioFile) -> tuple[np.ndarray, int]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 samples, rate = librosa.load(copy.name, sr=None, mono=False)
-        except Exception as error:  # decoders raise what they like
+        except Exception as error:  # decoders raise errors of any type
             raise AudioError("not audio that can be decoded") from error
     return np.atleast_2d(samples).T, int(rate)

@@ -1,7 +1,7 @@
-"""Features of a corpus, computed once: Ray Data over an actor pool, into Parquet shards.
+"""Extract the features of a corpus once: Ray Data over an actor pool, into Parquet shards.
 
-A run computes only what the store does not hold. An utterance's values depend on its audio
-alone, so they are the same bits however the work was divided.
+A run computes only features that the store does not hold. The values of an utterance depend on
+its audio alone, so they are the same bits for any division of the work.
 """
 
 import hashlib
@@ -9,38 +9,37 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
 from features import audio
-from features.config import FeatureConfig
+from features.errors import FeatureError, StorageError
 from features.manifest import Manifest
-from features.parquet import sealed_name
-from features.samples import SAMPLE_RATE
-from features.sets import FEATURES
-from features.storage import Storage, safe_name
-from features.store import SHARD_SCHEMA, FeatureStore, Key, read_index, write_speakers
+from features.sets import FEATURES, FeatureConfig
+from features.shards import TASK_SCHEMA, Key, Row, read_index, write_shard
+from features.signal import SAMPLE_RATE
+from features.storage import Storage
+from features.store import FeatureStore
 
 EXTRACTION_VERSION = 1
-"""Raised when a change of this package's code changes extracted values."""
+"""Raise it if a change of this package's code changes extracted values."""
 _BATCH = 16
-"""Utterances a shard: what a killed run can lose, for each worker."""
+"""Utterances in a shard: each worker of a killed run loses at most this number."""
 
 Progress = Callable[[int, int, str | None], None]
 
 
 def extraction_hash(config: FeatureConfig) -> str:
-    """Hex name of what decides extracted values: feature set, library versions, our code."""
+    """Hex digest of everything that decides extracted values: feature set, libraries, our code."""
     parts = [config.name, *FEATURES[config.name].identity(), str(EXTRACTION_VERSION)]
     return hashlib.sha1("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def shards_folder(config: FeatureConfig, root: str) -> str:
-    """Where a corpus's shards lie. Two may agree in names, sizes and times: each has its own."""
+    """The folder of a corpus's shards. It depends on `root`: the files of two corpora may agree
+    in name, size and time."""
     return f"{config.name}-{extraction_hash(config)}/{hashlib.sha1(root.encode()).hexdigest()[:8]}"
 
 
@@ -51,56 +50,51 @@ def extract(
     progress: Progress = lambda done, total, error: None,
     workers: int | None = None,
 ) -> FeatureStore:
-    """Extract what `storage` lacks of a manifest's features; return the store with all of them.
+    """Extract the features of a manifest that `storage` lacks; return the store with all of them.
 
-    `progress(done, total, error)` is called after each utterance that this run works on, with
-    its id and reason where it failed. `workers`: actors of one CPU, by default as many as the
-    cluster has. An utterance that failed is kept as failed until its file changes; only missing
-    files are looked for again. Raises RuntimeError where there is work and Ray is not
-    initialised (with nothing to do, Ray is not touched), or where Ray's workers keep dying.
+    progress : called as `progress(done, total, error)` after each utterance of this run; `error`
+        names a failed utterance and the reason
+    workers : actors of one CPU; by default as many as the cluster has CPUs
+
+    A failed utterance stays failed until its file changes. Missing files, and files that the
+    storage could not read, are tried again by every run.
+
+    Raises FeatureError if features are missing and Ray is not initialised (otherwise Ray is not
+    used), or if Ray's workers keep crashing; StorageError if the storage fails.
     """
-    name, dims = extraction_hash(config), FEATURES[config.name].dims
     shards = storage.child(shards_folder(config, manifest.root))
     rows = manifest.table.select(["id", "file", "start", "end", "speaker"]).to_pylist()
     root = Storage.open(manifest.root)
-    sources = _sources(root, [row["file"] for row in rows])
+    files = sorted({row["file"] for row in rows})
+    sources = {
+        file: f"{info.size}:{info.mtime_ns}"
+        for file, info in zip(files, root.inspect(files), strict=True)
+        if info.type == pafs.FileType.File
+    }
     for row in rows:
         row["source"] = sources.get(row["file"])
-    absent = {row["id"]: "missing" for row in rows if row["source"] is None}
-    index = read_index(shards, dims)
+    unread = {row["id"]: "missing" for row in rows if row["source"] is None}
+    index = read_index(shards)
     todo = [r for r in rows if r["source"] is not None and Key.of(r) not in index]
-    total = len(absent) + len(todo)
-    for done, utterance in enumerate(absent, start=1):
+    total = len(unread) + len(todo)
+    for done, utterance in enumerate(unread, start=1):
         progress(done, total, f"{utterance}: missing")
     if todo:
         failed: dict[str, str] = {}
-        results = _compute(config.name, _batches(todo), root, shards, workers)
-        for done, (utterance, error, stored) in enumerate(results, start=len(absent) + 1):
+        status = _compute(config.name, _batches(todo), root, shards, workers)
+        for done, (utterance, error, stored) in enumerate(status, start=len(unread) + 1):
             if error and not stored:
                 failed[utterance] = error
             progress(done, total, f"{utterance}: {error}" if error else None)
-        absent |= failed
-        index = read_index(shards, dims)
-    store = FeatureStore(shards, config.name, name, rows, index, absent)
-    write_speakers(shards, store.statistics(manifest))
-    return store
+        unread |= failed
+        index = read_index(shards)
+    return FeatureStore(shards, config.name, extraction_hash(config), rows, index, unread)
 
 
-def _sources(root: Storage, files: list[str]) -> dict[str, str]:
-    """What tells one state of each file from another: size and time. Missing files have none."""
-    names = sorted(set(files))
-    infos = root.filesystem.get_file_info([root.path(name) for name in names])
-    return {
-        name: f"{info.size}:{info.mtime_ns}"
-        for name, info in zip(names, infos, strict=True)
-        if info.type == pafs.FileType.File
-    }
-
-
-def _batches(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Rows by speaker, neighbours in a file together, in batches that become one shard each."""
+def _batches(rows: list[Row]) -> list[list[Row]]:
+    """Divide rows into batches of one speaker, sorted by file; each batch becomes a shard."""
     rows = sorted(rows, key=lambda r: (r["speaker"], r["file"], r["start"] or 0.0, r["id"]))
-    batches: list[list[dict[str, Any]]] = []
+    batches: list[list[Row]] = []
     for row in rows:
         if not batches or len(batches[-1]) == _BATCH or batches[-1][0]["speaker"] != row["speaker"]:
             batches.append([])
@@ -109,55 +103,53 @@ def _batches(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def _compute(
-    name: str,
-    batches: list[list[dict[str, Any]]],
-    root: Storage,
-    shards: Storage,
-    workers: int | None,
+    name: str, batches: list[list[Row]], root: Storage, shards: Storage, workers: int | None
 ) -> Iterator[tuple[str, str | None, bool]]:
-    """Run the batches on Ray, each of feature set `name`.
-
-    Yields (id, error, whether it was stored) as they are done.
-    """
+    """Extract the batches on Ray; yield (id, error, whether a shard holds the row)."""
     import ray
     import ray.data
 
     if not ray.is_initialized():
-        raise RuntimeError("features are missing and Ray is not running: call ray.init first")
+        raise FeatureError("features are missing and Ray is not running: call ray.init() first")
     cpus = int(ray.cluster_resources().get("CPU", 1))
     size = max(1, min(workers or cpus, len(batches)))
-    tables = [pa.Table.from_pylist(batch, schema=_TASK_SCHEMA) for batch in batches]
+    tables = [pa.Table.from_pylist(batch, schema=TASK_SCHEMA) for batch in batches]
     with _quiet_ray_data():
         with warnings.catch_warnings():
-            # Ray has no other name yet for max_task_retries.
+            # Ray 2.60 deprecates max_task_retries without a replacement.
             warnings.simplefilter("ignore", DeprecationWarning)
-            done = ray.data.from_arrow(tables).map_batches(
+            dataset = ray.data.from_arrow(tables).map_batches(
                 _Extractor,
                 fn_constructor_args=(name, root, shards),
-                batch_size=None,  # a block is a batch is a shard
+                batch_size=None,  # one block is one batch is one shard
                 batch_format="pyarrow",
                 compute=ray.data.ActorPoolStrategy(size=size),
                 num_cpus=1,
-                # A batch that kills its process each time fails the run instead of hanging it.
+                # Without a limit, a batch that always crashes its worker is retried forever.
                 max_task_retries=3,
             )
         try:
-            for row in done.iter_rows():
+            for row in dataset.iter_rows():
+                if row["failure"]:
+                    raise StorageError(row["failure"])
                 yield row["id"], row["error"], row["stored"]
-        except ray.exceptions.RayActorError as error:
-            raise RuntimeError(
-                "extraction stopped: a worker process died, four times over, most likely of "
-                "too little memory. What was done is kept: run it again to go on"
+        except ray.exceptions.RayTaskError:
+            raise  # an error in our code
+        except ray.exceptions.RayError as error:
+            raise FeatureError(
+                f"a worker of the extraction crashed: {str(error).strip().splitlines()[0]} "
+                "Finished utterances are kept: give each worker more memory, or start Ray with "
+                "fewer CPUs, then run the same command"
             ) from error
 
 
 @contextmanager
 def _quiet_ray_data() -> Iterator[None]:
-    """Ray Data without its progress bars and its log on the console: ours is shown instead."""
+    """Hide Ray Data's progress bars and its log on the console: `progress` replaces them."""
     import ray.data
 
     context = ray.data.DataContext.get_current()
-    # The second one tells, as a warning, that the progress bars are off.
+    # Ray Data 2.60 warns in the second logger that its progress bars are off.
     levels = {"ray.data": logging.WARNING, "ray.data._internal.progress": logging.ERROR}
     bars, before = context.enable_progress_bars, {n: logging.getLogger(n).level for n in levels}
     context.enable_progress_bars = False
@@ -171,13 +163,13 @@ def _quiet_ray_data() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-_TASK_SCHEMA = pa.schema(
-    [SHARD_SCHEMA.field(name) for name in ("id", "file", "start", "end", "speaker", "source")]
+_STATUS_SCHEMA = pa.schema(
+    [("id", pa.string()), ("error", pa.string()), ("stored", pa.bool_()), ("failure", pa.string())]
 )
 
 
 class _Extractor:
-    """The actor: one feature set, one open file. Takes a batch, writes its shard."""
+    """The actor: extracts a batch and writes its shard. It keeps the newest audio file."""
 
     def __init__(self, name: str, root: Storage, shards: Storage) -> None:
         self.extract = FEATURES[name].extract
@@ -191,17 +183,18 @@ class _Extractor:
             try:
                 rows.append(self._row(task))
                 status.append((task["id"], rows[-1]["error"], True))
-            except OSError as error:  # storage's fault, not the audio's: try again next time
-                status.append((task["id"], f"cannot be read: {error}", False))
-        if rows:
-            data = _parquet(rows)
-            self.shards.write(sealed_name(_shard_stem(rows), data), data)
-        ids, errors, stored = zip(*status, strict=True)
-        return pa.table(
-            {"id": pa.array(ids), "error": pa.array(errors, pa.string()), "stored": stored}
-        )
+            except OSError as error:  # not a fault of the audio: the next run tries again
+                status.append((task["id"], str(error), False))
+        failure = None  # returned, because Ray Data drops the cause of an exception
+        try:
+            if rows:
+                write_shard(self.shards, rows)
+        except StorageError as error:
+            failure = str(error)
+        columns = zip(*((*row, failure) for row in status), strict=True)
+        return pa.Table.from_arrays(list(map(list, columns)), schema=_STATUS_SCHEMA)
 
-    def _row(self, task: dict[str, Any]) -> dict[str, Any]:
+    def _row(self, task: Row) -> Row:
         row = {**task, "audio": None, "frames": 0, "values": None, "error": None}
         try:
             if self.file is None or self.file.name != task["file"]:
@@ -212,25 +205,6 @@ class _Extractor:
         except ValueError as error:
             return {**row, "error": str(error)}
         exact = values.astype(np.float64)
-        mean = exact.mean(axis=0)
-        return {
-            **row,
-            "frames": len(values),
-            "values": values.ravel(),
-            "mean": mean,
-            "squares": ((exact - mean) ** 2).sum(axis=0),
-        }
-
-
-def _shard_stem(rows: list[dict[str, Any]]) -> str:
-    keys = "\n".join(repr(tuple(row[name] for name in _TASK_SCHEMA.names)) for row in rows)
-    digest = hashlib.sha1(keys.encode()).hexdigest()[:16]
-    return f"speaker={safe_name(rows[0]['speaker'])}/{digest}"
-
-
-def _parquet(rows: list[dict[str, Any]]) -> pa.Buffer:
-    sink = pa.BufferOutputStream()
-    table = pa.Table.from_pylist(rows, schema=SHARD_SCHEMA)
-    # Dictionaries only cost here: almost no two float values are the same.
-    pq.write_table(table, sink, compression="zstd", use_dictionary=False, write_page_checksum=True)
-    return sink.getvalue()
+        row |= {"frames": len(values), "values": values.ravel(), "mean": exact.mean(axis=0)}
+        row["squares"] = ((exact - row["mean"]) ** 2).sum(axis=0)
+        return row

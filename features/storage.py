@@ -1,13 +1,13 @@
-"""One door to storage: a folder, NFS or an object store, through pyarrow's filesystems.
+"""All access to files: a folder, NFS or an object store, through pyarrow's filesystems.
 
-Every write is whole or absent. On a local disk a file is written under a temporary name,
-flushed, then renamed; on an object store one put does the same. Names are relative and
-checked, because some are made from what a corpus calls its speakers.
+A write is complete or has no effect. On a local disk a file is written under a temporary name,
+flushed and renamed. On an object store one put has the same effect. Names are relative and
+checked, because some contain a corpus's speaker names.
 
-A storage that fails is asked again, for about half a minute: networks and disks have moments.
+An operation that fails is retried for about half a minute, because networks and disks can fail
+for a moment.
 """
 
-import errno
 import functools
 import hashlib
 import logging
@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from errno import EACCES, EINVAL, EISDIR, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, EROFS
 from pathlib import Path, PurePosixPath
 from typing import ParamSpec, TypeVar
 from urllib.parse import quote
@@ -23,57 +24,57 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from features.errors import StorageError
+
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds before each further attempt."""
+"""Seconds before each retry."""
 PATIENCE = sum(WAITS)
-"""Seconds after which none is made: attempts, with a client's own repetitions, take time too."""
-_FINAL = {
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.EINVAL,
-    errno.ENAMETOOLONG,
-}
-"""Errors that waiting does not mend."""
+"""Seconds after which no retry starts: attempts, and retries inside a client, take time too."""
+_PERMANENT = {ENOENT, ENOTDIR, EISDIR, EACCES, EPERM, EROFS, EINVAL, ENAMETOOLONG}
+"""Errors that a retry cannot fix."""
 
 
-def _patient(method: Callable[P, T]) -> Callable[P, T]:
-    """Ask again, after each of the storage's `waits`, where it fails in a way that may pass."""
+def _retried(operation: Callable[P, T]) -> Callable[P, T]:
+    """Retry `operation` after each of the storage's `waits`; then raise StorageError."""
 
-    @functools.wraps(method)
-    def asked(*arguments: P.args, **keywords: P.kwargs) -> T:
-        storage, name = arguments[0], arguments[1] if len(arguments) > 1 else ""
-        began = time.monotonic()
-        for wait in storage.waits:  # type: ignore[attr-defined]
+    @functools.wraps(operation)
+    def retry(*arguments: P.args, **keywords: P.kwargs) -> T:
+        storage = arguments[0]
+        assert isinstance(storage, Storage)
+        name = arguments[1] if len(arguments) > 1 else ""
+        start = time.monotonic()
+        for wait in (*storage.waits, None):
             try:
-                return method(*arguments, **keywords)
+                return operation(*arguments, **keywords)
+            except (FileNotFoundError, StorageError):
+                raise
             except OSError as error:
-                if error.errno in _FINAL or time.monotonic() - began > PATIENCE:
-                    raise
-                doing = method.__name__.replace("_", " ")
-                logger.warning("%s of %r fails: %s; again in %g s", doing, name, error, wait)
+                place = storage.path(name) if isinstance(name, str) else storage.root
+                reason = " ".join((error.strerror or str(error)).split())
+                problem = f"cannot {operation.__name__.split('_')[0]} {place}: {reason}"
+                late = time.monotonic() - start > PATIENCE
+                if wait is None or late or error.errno in _PERMANENT:
+                    raise StorageError(problem) from error
+                logger.warning("%s; next attempt in %g s", problem, wait)
                 time.sleep(wait)
-        return method(*arguments, **keywords)
+        raise AssertionError
 
-    return asked
+    return retry
 
 
 LONGEST = 180
-"""Bytes of a `safe_name`: file systems take 255, and prefixes, suffixes and marks come to it."""
+"""Bytes of a `safe_name`. File systems allow 255: prefixes and suffixes need the rest."""
 
 
 def safe_name(text: str) -> str:
-    """`text` as a single path component: percent-encoded, never `.`, `..` or empty.
+    """Return `text` as a single path component: percent-encoded, never `.`, `..` or empty.
 
-    What would be longer than `LONGEST` is cut there, and ends in the SHA-1 of all of it.
+    A name longer than `LONGEST` is cut, and ends in the SHA-1 of the whole text.
     """
     name = quote(text, safe=" ()+,;=@")
     if len(name) > LONGEST:
@@ -85,7 +86,9 @@ def safe_name(text: str) -> str:
 class Storage:
     """A folder on any of pyarrow's filesystems. `name` arguments are relative POSIX paths.
 
-    waits : seconds before each further attempt where an operation fails for a while
+    Operations raise StorageError if they still fail after all retries.
+
+    waits : seconds before each retry
     """
 
     filesystem: pafs.FileSystem
@@ -94,46 +97,55 @@ class Storage:
 
     @classmethod
     def open(cls, uri: str) -> "Storage":
-        """The storage at `uri`: a path, or a URI that pyarrow knows (`s3://bucket/folder`)."""
+        """Open the storage at `uri`: a path, or a URI that pyarrow knows (`s3://bucket/folder`).
+
+        Raises StorageError for a URI that pyarrow cannot open.
+        """
         if "://" in uri:
             if uri.startswith("s3:") and "allow_delayed_open" not in uri:
-                # Else even a small file is put in three requests, and may be left between them.
+                # Otherwise pyarrow writes even a small file in three requests, and a crash
+                # between them leaves an incomplete upload.
                 uri += f"{'&' if '?' in uri else '?'}allow_delayed_open=true"
-            filesystem, root = pafs.FileSystem.from_uri(uri)
+            try:
+                filesystem, root = pafs.FileSystem.from_uri(uri)
+            except (OSError, ValueError) as error:
+                raise StorageError(f"cannot open {uri}: {' '.join(str(error).split())}") from error
             return cls(filesystem, root)
         return cls(pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute()))
 
     def path(self, name: str = "") -> str:
-        """The filesystem's path of `name`. Raises ValueError where it would leave the root."""
+        """The filesystem's path of `name`. Raises ValueError if `name` would leave the root."""
         parts = PurePosixPath(name).parts
         if name.startswith("/") or ".." in parts or "\0" in name:
             raise ValueError(f"{name!r} is not a name inside {self.root}")
         return "/".join([self.root, *parts])
 
     def child(self, name: str) -> "Storage":
-        """The folder `name` inside this one."""
+        """The folder `name` inside this storage."""
         return Storage(self.filesystem, self.path(name), self.waits)
 
-    @_patient
     def exists(self, name: str) -> bool:
         """Whether a file or folder has this name."""
-        return bool(self.filesystem.get_file_info(self.path(name)).type != pafs.FileType.NotFound)
+        return bool(self.inspect([name])[0].type != pafs.FileType.NotFound)
 
-    @_patient
+    @_retried
+    def inspect(self, names: list[str]) -> list[pafs.FileInfo]:
+        """Type, size and time of each of `names`; the type of a missing file is NotFound."""
+        return [*self.filesystem.get_file_info([self.path(name) for name in names])]
+
     def read(self, name: str) -> bytes:
-        """All bytes of a file. Raises FileNotFoundError where there is none."""
-        with self.filesystem.open_input_file(self.path(name)) as stream:
-            return bytes(stream.read())
+        """All bytes of a file. Raises FileNotFoundError if it does not exist."""
+        return bytes(self.read_buffer(name).to_pybytes())
 
-    @_patient
+    @_retried
     def read_buffer(self, name: str) -> pa.Buffer:
-        """As `read`, without the copy into Python bytes."""
+        """Read as `read` does, without a copy into Python bytes."""
         with self.filesystem.open_input_file(self.path(name)) as stream:
             return stream.read_buffer()
 
-    @_patient
+    @_retried
     def write(self, name: str, data: bytes | pa.Buffer) -> None:
-        """Write a file so that a reader finds the old one, or the new one whole."""
+        """Write a file. A reader sees the old content or the complete new content."""
         target = self.path(name)
         if not isinstance(self.filesystem, pafs.LocalFileSystem):
             with self.filesystem.open_output_stream(target) as stream:
@@ -148,7 +160,7 @@ class Storage:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)
-            folder = os.open(parent, os.O_RDONLY)  # its new name has to last too
+            folder = os.open(parent, os.O_RDONLY)  # the new name must survive a power cut too
             try:
                 os.fsync(folder)
             finally:
@@ -157,28 +169,32 @@ class Storage:
             Path(temporary).unlink(missing_ok=True)
             raise
 
-    @_patient
-    def list(self, name: str = "", recursive: bool = False) -> list[str]:
-        """Names below `name`, sorted; of a folder that is not there, none. Skips `.…` files."""
+    @_retried
+    def list_infos(self, name: str = "", recursive: bool = False) -> list[pafs.FileInfo]:
+        """Files and folders in `name`, in any order; an empty list if `name` does not exist."""
         selector = pafs.FileSelector(self.path(name), allow_not_found=True, recursive=recursive)
-        prefix = len(self.root) + 1
-        names = (info.path[prefix:] for info in self.filesystem.get_file_info(selector))
+        return [*self.filesystem.get_file_info(selector)]
+
+    def list(self, name: str = "", recursive: bool = False) -> list[str]:
+        """Sorted names of the files and folders in `name`, without those that start with a dot."""
+        names = (info.path[len(self.root) + 1 :] for info in self.list_infos(name, recursive))
         return sorted(name for name in names if not PurePosixPath(name).name.startswith("."))
 
-    def put_aside(self, name: str, reason: str) -> str:
-        """Rename a damaged file, for people to look at; its new name, which says so."""
-        aside = f"{name}.damaged-{time.time_ns()}"
-        logger.warning("%s is damaged (%s): kept as %s", self.path(name), reason, aside)
+    @_retried
+    def rename_damaged(self, name: str, reason: str) -> str:
+        """Rename a damaged file and keep it for inspection; return the new name."""
+        renamed = f"{name}.damaged-{time.time_ns()}"
+        logger.warning("%s is damaged (%s): renamed to %s", self.path(name), reason, renamed)
         if isinstance(self.filesystem, pafs.LocalFileSystem):
-            self.filesystem.move(self.path(name), self.path(aside))
-        else:  # object stores have no rename, and not all of them copy under every name
-            self.write(aside, self.read_buffer(name))
+            self.filesystem.move(self.path(name), self.path(renamed))
+        else:  # object stores cannot rename, and some cannot copy under every name
+            self.write(renamed, self.read_buffer(name))
             self.delete(name)
-        return aside
+        return renamed
 
-    @_patient
+    @_retried
     def delete(self, name: str) -> None:
-        """Remove a file or a folder with all that it holds; nothing where there is none."""
+        """Delete a file, or a folder with its content, if it exists."""
         info = self.filesystem.get_file_info(self.path(name))
         if info.type == pafs.FileType.Directory:
             self.filesystem.delete_dir(info.path)

@@ -1,7 +1,7 @@
-"""Corpora by name. A reader takes the corpus's root and returns its manifest.
+"""Readers of corpora by name: each takes the root of a corpus and returns its manifest.
 
-What a reader meets and reads past is in the manifest's `problems`; a root that is not the
-corpus, or has two rows with one id, is a ManifestError.
+The manifest's `problems` list everything that a reader skipped. A reader raises ManifestError if
+the root is not the corpus, or if two rows would have the same id.
 """
 
 from collections.abc import Callable

@@ -2,64 +2,41 @@
 
 Le Moine and Obin, "Att-HACK: an expressive speech database with social attitudes", Speech
 Prosody 2020 (OpenSLR 88). CC BY-NC-ND 4.0, for academic research. Layout: two archives that
-unpack under a long path, one ending in `wav/F01_a1_s001_v01.wav`, one in
-`txt/F01_a1_s001_v01.txt`: speaker, attitude, phrase, version.
+unpack under a long path. Their last folders are `wav/F01_a1_s001_v01.wav` and
+`txt/F01_a1_s001_v01.txt`, with speaker, attitude, phrase and version.
 """
 
 import re
 from pathlib import PurePosixPath
-from typing import Any
 
 from features.corpora.tree import Tree, by_name
 from features.manifest import Manifest
 
 ATTITUDES = {"a1": "friendly", "a2": "distant", "a3": "dominant", "a4": "seductive"}
 
-_NAME = re.compile(
-    r"(?P<speaker>(?P<gender>[FM])\d\d)_(?P<attitude>a[1-4])_(?P<phrase>s\d{3})_v\d\d"
-)
-_SPEAKERS = 20
-_PHRASES = 100
+_NAME = re.compile(r"(?P<speaker>[FM]\d\d)_(?P<emotion>a[1-4])_(?P<phrase>s\d{3})_v\d\d")
+_WHOLE = {"speaker": 20, "phrase": 100}
 
 
 def read_att_hack(root: str) -> Manifest:
-    """The manifest of Att-HACK at `root`, from its files' names, wherever it was unpacked.
+    """Read the manifest of Att-HACK at `root`, or any folder above, from its file names.
 
     Columns: speaker (`F01`), gender, phrase (`s001`), emotion (an attitude, a word of
-    `ATTITUDES`), text (the phrase's words, from the first of its files in `txt/`, where there
-    are any: every version says the same). No sessions and no dialogues.
+    `ATTITUDES`), text (the phrase's words from the first of its files in `txt/`, if any: all
+    versions have the same words). No sessions or dialogues.
     """
-    tree, rows = by_name(root, "Att-HACK", _parse, "F01_a1_s001_v01.wav")
+    tree, rows = by_name(root, "Att-HACK", _NAME, "F01_a1_s001_v01.wav")
     texts = _texts(tree)
-    without = {row["phrase"] for row in rows if row["phrase"] not in texts}
     for row in rows:
+        row["gender"] = "female" if row["speaker"].startswith("F") else "male"
+        row["emotion"] = ATTITUDES[row["emotion"]]
         row["text"] = texts.get(row["phrase"])
-    if without:
-        tree.problems.add(
-            sorted(without),
-            "no text in txt/",
-            "unpack the second archive below the root if something needs the words",
-            "phrase",
-        )
-    for column, whole in (("speaker", _SPEAKERS), ("phrase", _PHRASES)):
-        found = {row[column] for row in rows}
-        if len(found) < whole:
-            tree.problems.add(
-                ".", f"{len(found)} of {whole} {column}s", "unpack the rest", "folder"
-            )
+    silent = sorted({row["phrase"] for row in rows if row["text"] is None})
+    remedy = "unpack the second archive below the root if you need the words"
+    tree.add_problem(silent, "no text in txt/", remedy, "phrase")
+    for column, whole in _WHOLE.items():
+        tree.expect_count(len({row[column] for row in rows}), whole, f"{column}s")
     return tree.manifest(rows)
-
-
-def _parse(stem: str) -> dict[str, Any] | None:
-    match = _NAME.fullmatch(stem)
-    if match is None:
-        return None
-    return {
-        "speaker": match["speaker"],
-        "gender": "female" if match["gender"] == "F" else "male",
-        "phrase": match["phrase"],
-        "emotion": ATTITUDES[match["attitude"]],
-    }
 
 
 def _texts(tree: Tree) -> dict[str, str]:

@@ -2,15 +2,14 @@
 
 Cao, Cooper, Keutmann, Gur, Nenkova and Verma, "CREMA-D: Crowd-sourced Emotional Multimodal
 Actors Dataset", IEEE Transactions on Affective Computing 5(4), 2014. Open Database License.
-Layout: `AudioWAV/1001_DFA_ANG_XX.wav`, which is actor, sentence, emotion and level, beside
-`VideoDemographics.csv`, which tells who is a man and who a woman.
+Layout: `AudioWAV/1001_DFA_ANG_XX.wav`, with actor, sentence, emotion and level. Beside it,
+`VideoDemographics.csv` gives the gender of each actor.
 """
 
 import csv
 import re
-from typing import Any
 
-from features.corpora.tree import Tree, base, by_name, expect, expect_count
+from features.corpora.tree import Tree, base, by_name
 from features.manifest import Manifest
 
 _NAME = re.compile(
@@ -21,41 +20,31 @@ _WHOLE = 7442
 
 
 def read_crema_d(root: str) -> Manifest:
-    """The manifest of CREMA-D at `root`, from its files' names.
+    """Read the manifest of CREMA-D at `root` from its file names.
 
-    The emotion is what the actor was asked for, not what listeners heard.
+    The emotion is the emotion that the actor had to show, not the one that listeners heard.
 
-    Columns: speaker (`1001`), gender (where `VideoDemographics.csv` is there), phrase (the
-    sentence's code, `DFA`), emotion (`ANG`, `DIS`, `FEA`, `HAP`, `NEU`, `SAD`). No sessions and
-    no dialogues.
+    Columns: speaker (`1001`), gender (if `VideoDemographics.csv` exists), phrase (the sentence's
+    code, `DFA`), emotion (`ANG`, `DIS`, `FEA`, `HAP`, `NEU`, `SAD`). No sessions or dialogues.
     """
-    tree, rows = by_name(root, "CREMA-D", _parse, "1001_DFA_ANG_XX.wav")
-    gender = _genders(tree)
+    tree, rows = by_name(root, "CREMA-D", _NAME, "1001_DFA_ANG_XX.wav")
+    genders = _genders(tree)
     for row in rows:
-        row["gender"] = gender.get(row["speaker"])
-    expect(tree, "speaker", _ACTORS, (row["speaker"] for row in rows))
-    expect_count(tree, len(rows), _WHOLE)
+        row["gender"] = genders.get(row["speaker"])
+    tree.expect("speaker", _ACTORS, (row["speaker"] for row in rows))
+    tree.expect_count(len(rows), _WHOLE)
     return tree.manifest(rows)
 
 
-def _parse(stem: str) -> dict[str, Any] | None:
-    match = _NAME.fullmatch(stem)
-    return match.groupdict() if match else None
-
-
-def _genders(tree: Tree) -> dict[str, str]:
+def _genders(tree: Tree) -> dict[str, str | None]:
     """`male` or `female` by actor."""
-    tables = [n for n in tree.walk() if base(n).lower() == "videodemographics.csv"]
-    if not tables:
-        tree.problems.add(
-            "VideoDemographics.csv",
-            "missing, so that no gender is known",
-            "put it beside AudioWAV if something needs genders",
-        )
+    table = next((n for n in tree.walk() if base(n).lower() == "videodemographics.csv"), None)
+    if table is None:
+        remedy = "put it beside AudioWAV if you need genders"
+        tree.add_problem("VideoDemographics.csv", "missing, so genders are unknown", remedy)
         return {}
-    rows = csv.DictReader(tree.text(tables[0]).split("\n"))
+    rows = csv.DictReader(tree.text(table).split("\n"))
     return {
-        (row.get("ActorID") or "").strip(): (row.get("Sex") or "").strip().lower()
+        (row.get("ActorID") or "").strip(): (row.get("Sex") or "").strip().lower() or None
         for row in rows
-        if (row.get("Sex") or "").strip()
     }

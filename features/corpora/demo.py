@@ -1,9 +1,9 @@
 """A small spoken corpus that anyone can make: invented dialogues, spoken by espeak-ng.
 
-`plan` decides who says what, when and how: pure, quick, and the same for the same settings.
-`make_demo_corpus` has a fresh process speak it (`demo_speech.py`) and writes 16 kHz wav files
-with a manifest. The speech is synthetic and the turn-taking is drawn by chance: scores on it
-show that the program works, and say nothing about people.
+`plan` decides the speaker, the words and the manner of each turn. It is a pure, fast function of
+the settings. `make_demo_corpus` speaks the plan in a new process (`demo_speech.py`) and writes
+16 kHz wav files and a manifest. The speech is synthetic and the turns are random: scores on this
+corpus show that the program works, and say nothing about people.
 """
 
 import json
@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from features.errors import DependencyError, FolderError, StorageError
+
 EMOTIONS = ("ang", "hap", "neu", "sad")
 SENTENCES = tuple(
     Path(__file__).with_name("demo_sentences.txt").read_text(encoding="utf-8").splitlines()
@@ -27,11 +29,11 @@ SENTENCES = tuple(
 SAMPLE_RATE = 16_000
 """Hz."""
 
-_VERSION = 1  # of plan and speech together: raise it when either makes other audio
+_VERSION = 1  # of plan and speech together: raise it if a change of either changes the audio
 
-# Where an emotion lies, in units of one class's distance: rate, pitch, pitch range, level.
-# Anger is loud, joy is high and lively, sadness is slow, low, flat and soft, as in the
-# literature on acted speech; anger and joy are the nearest pair, and neutral is in the middle.
+# The place of each emotion, in units of the distance between classes: rate, pitch, pitch range,
+# level. As in the literature on acted speech, anger is loud, joy is high and lively, and sadness
+# is slow, low, flat and soft. Anger and joy are the nearest pair; neutral is in the middle.
 _PROFILES = np.array(
     [
         [0.7, 0.1, 0.1, 1.4],
@@ -40,9 +42,9 @@ _PROFILES = np.array(
         [-1.1, -0.7, -0.8, -1.0],
     ]
 )
-# espeak's own scales: words a minute (as a logarithm), 0 to 100, 0 to 100; then decibels.
+# espeak's scales: words per minute (as a logarithm), 0 to 100, 0 to 100; then decibels.
 _UNITS = np.array([0.2, 18.0, 24.0, 6.0])
-_BLAND = 0.15  # of an emotion's distance from the voice at rest: hardly shown
+_BLAND = 0.15  # share of an emotion's distance from the resting voice: hardly audible
 _ACCENTS = ("en-us", "en-gb-x-rp", "en-gb-scotland", "en-029", "en-us-nyc")
 _VARIANTS = {
     "female": ("f2", "Annie", "f4", "linda", "steph"),
@@ -51,96 +53,92 @@ _VARIANTS = {
 
 
 class DemoSettings(BaseModel):
-    """What the demo corpus holds. The defaults give 960 utterances, about 24 minutes."""
+    """The content of the demo corpus. The defaults give 960 utterances, about 24 minutes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sessions: int = Field(default=5, ge=1, le=25)
-    """Sessions, each a woman and a man who occur in no other: 5, as in IEMOCAP."""
+    """Sessions, each with its own woman and man: 5, as in IEMOCAP."""
     dialogues: int = Field(default=8, ge=1)
     """Dialogues in a session."""
     turns: int = Field(default=24, ge=1)
-    """Turns in a dialogue: long enough that few lack the context of both speakers."""
+    """Turns in a dialogue: enough that few turns lack the context of both speakers."""
     seed: int = Field(default=0, ge=0)
-    """Of every draw."""
+    """Seed of all random draws."""
     own: float = Field(default=0.55, ge=0, le=1)
-    """Probability that a turn takes over the emotion of its speaker's previous turn. Strong on
-    purpose: a network must gain by context visibly when it has learned from some 700 turns."""
+    """Probability that a turn repeats the emotion of its speaker's previous turn. The default is
+    high: context then visibly helps a network that learns from about 700 turns."""
     other: float = Field(default=0.35, ge=0, le=1)
-    """Probability that it takes over that of the other speaker's previous turn. Where neither
-    happens the emotion is drawn from `prior`; at `own = other = 0` context tells nothing."""
+    """Probability that a turn repeats the emotion of the other speaker's previous turn. All other
+    turns draw their emotion from `prior`. If own and other are 0, context gives no information."""
     bland: float = Field(default=0.2, ge=0, le=1)
-    """Share of turns that hardly show their emotion and sound nearly neutral. Clear neighbours
-    tell what they are, so this, more than `overlap`, is what context can make good."""
+    """Share of turns that sound nearly neutral. Context helps mainly with these turns."""
     overlap: float = Field(default=0.15, ge=0)
-    """Deviation of one utterance from its speaker's way of showing the emotion, in units in
-    which classes lie about 1 to 2 apart: 0 leaves only `bland` and `speaker_style` to confuse
-    them, 2 is near chance."""
+    """Deviation of an utterance from its speaker's usual expression of the emotion. Classes are
+    about 1 to 2 apart. At 0 only `bland` and `speaker_style` mix the classes; 2 is near chance."""
     speaker_style: float = Field(default=0.2, ge=0)
-    """Deviation of a speaker's way of showing an emotion from everybody's, in the same units:
-    what is learned from some speakers fits new ones less well."""
+    """Deviation of a speaker's expression of an emotion from the average, in the same units."""
     mixed: float = Field(default=0, ge=0, le=1)
-    """Share of turns said in two parts, one in the tone of what is felt and one in that of
-    another emotion, in either order. Such a turn does not tell which of its two tones is meant,
-    and its neighbours do. Where none is mixed, a turn sounds the same from its first frame to its
-    last, and attention that knows the context has nothing to choose between."""
+    """Share of turns with two halves in either order: one in the tone of the felt emotion, one in
+    the tone of another emotion. Only the neighbours of such a turn reveal its emotion. At 0 each
+    turn sounds the same throughout, so attention that uses context has nothing to select."""
     prior: tuple[float, float, float, float] = (0.25, 0.25, 0.25, 0.25)
-    """Shares of ang, hap, neu and sad in the draws that no context decides; any scale."""
+    """Weights of ang, hap, neu and sad in the draws without context; any scale."""
     unlabelled: float = Field(default=0.06, ge=0, lt=1)
-    """Share of turns whose emotion is heard but not labelled: `fru` where it is ang or sad,
-    else `xxx`. Real corpora have them; they are context for their neighbours."""
+    """Share of turns whose emotion is audible but not labelled: `fru` if it is ang or sad, else
+    `xxx`. Real corpora have such turns; they are context for their neighbours."""
 
     @model_validator(mode="after")
     def _check(self) -> "DemoSettings":
         if self.own + self.other > 1:
-            raise ValueError("own + other must be at most 1: they are shares of the turns")
+            raise ValueError(f"own + other is {self.own + self.other:g}: it must be at most 1")
         if min(self.prior) < 0 or sum(self.prior) <= 0:
-            raise ValueError("prior must hold no negative share and one above 0")
+            raise ValueError(f"prior is {self.prior}: weights must be positive or 0, not all 0")
         return self
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manner:
-    """How something is said."""
+    """The manner of speaking."""
 
     rate: int
-    """Words a minute."""
+    """Words per minute."""
     pitch: int
     """espeak's scale, 0 to 100; 50 is the voice's own."""
     pitch_range: int
     """espeak's scale, 0 to 100; 0 is monotone, 50 the voice's own."""
     level: float
-    """Gain on what espeak speaks at its normal volume, in decibels."""
+    """Gain on espeak's normal volume, in decibels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Turn(Manner):
-    """One utterance: who says what, and how."""
+    """One utterance: speaker, words and manner."""
 
     id: str
     session: str
     dialogue: str
     turn: int
-    """Order in the dialogue, from 0."""
+    """Position in the dialogue, from 0."""
     speaker: str
     gender: str
     emotion: str
-    """What is felt: always one of `EMOTIONS`."""
+    """The felt emotion, one of `EMOTIONS`."""
     label: str
-    """What the manifest says: `emotion`, or `xxx` or `fru` where that is withheld."""
+    """The emotion in the manifest: the felt emotion, or `xxx` or `fru`."""
     phrase: str
     voice: str
     """espeak's name of the voice, `accent+variant`."""
     later: Manner | None = None
-    """How the second half of the phrase is said, where it is said otherwise."""
+    """The manner of the second half of the phrase, if it differs."""
 
 
 def plan(settings: DemoSettings) -> list[Turn]:
-    """Every turn of the corpus, in order. The same settings give the same list.
+    """All turns of the corpus, in order. The same settings give the same list.
 
-    Dialogues, ways of speaking, jitter and second tones are drawn from generators of their own, so
-    a change of `overlap`, `speaker_style` or `mixed` alters how the turns sound and not who feels
-    what. The room's noise has the number 3.
+    Dialogues, speaking styles, jitter and second tones have their own random generators. A change
+    of `overlap`, `speaker_style` or `mixed` therefore changes the sound of turns, but not their
+    emotions. Generator 3 is the noise of the room.
     """
     talk, style, jitter, mixing = (
         np.random.default_rng([settings.seed, part]) for part in (0, 1, 2, 4)
@@ -149,7 +147,7 @@ def plan(settings: DemoSettings) -> list[Turn]:
     genders = ("female", "male")
     turns = []
     for session in range(settings.sessions):
-        # Per speaker: where the voice rests, and its shift of each emotion's profile.
+        # For each speaker: the resting voice, and its shift of each emotion's profile.
         rest = style.uniform(-1, 1, (2, 4)) * [0.12, 10.0, 8.0, 2.0] + [np.log(175), 45, 45, -12]
         shift = settings.speaker_style * style.standard_normal((2, *_PROFILES.shape))
         profiles = _PROFILES + shift  # (speaker, emotion, parameter)
@@ -188,7 +186,7 @@ def plan(settings: DemoSettings) -> list[Turn]:
 
 
 def _manner(place: np.ndarray) -> Manner:
-    """espeak's numbers from a logarithm of the rate, pitch, pitch range and level, (4,)."""
+    """espeak's values from (4,): the logarithm of the rate, pitch, pitch range, level."""
     rate, pitch, spread, level = place
     return Manner(
         rate=int(np.clip(np.exp(rate), 90, 380)),
@@ -201,7 +199,7 @@ def _manner(place: np.ndarray) -> Manner:
 def _dialogue(
     settings: DemoSettings, prior: np.ndarray, generator: np.random.Generator
 ) -> list[tuple[int, int]]:
-    """(speaker 0 or 1, emotion's index) of each turn; every sixth or so keeps the floor."""
+    """(speaker 0 or 1, index of the emotion) of each turn. 5 of 6 turns change the speaker."""
     turns: list[tuple[int, int]] = []
     latest: dict[int, int] = {}
     who = int(generator.integers(2))
@@ -220,7 +218,7 @@ def _dialogue(
 
 
 def _voice(session: int, gender: str) -> str:
-    """A variant and an accent: 25 different pairs for each gender."""
+    """An accent and a variant: 25 different pairs for each gender."""
     step, lap = session % 5, session // 5
     return f"{_ACCENTS[(step + lap) % 5]}+{_VARIANTS[gender][step]}"
 
@@ -230,36 +228,39 @@ def make_demo_corpus(
     settings: DemoSettings = DemoSettings(),  # noqa: B008  (frozen)
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> str:
-    """Make the corpus in the local folder `root`; returns the path of its `manifest.csv`.
+    """Make the corpus in the local folder `root`; return the path of its `manifest.csv`.
 
-    A folder that holds the corpus of these settings is left as it is, at no cost. `progress`
-    is given (utterances spoken, utterances in all). The folder appears when it is complete.
-    The same settings give the same bytes, on one machine with the same espeak-ng and soxr:
-    espeak's state carries over from call to call, so one fresh process speaks the whole plan.
+    A folder that already holds the corpus of these settings stays as it is. `progress` receives
+    the numbers of spoken and of all utterances. The folder appears when it is complete. The same
+    settings give the same bytes on a machine with the same espeak-ng and soxr. espeak keeps a
+    state between calls, so one new process speaks the whole plan.
 
-    Raises ImportError without `espeakng_loader`, FileExistsError where `root` holds anything
-    else, RuntimeError where the synthesis fails.
+    Raises DependencyError if espeak-ng is not installed or fails, FolderError if `root` holds
+    something else, StorageError if the folder cannot be written.
     """
     target = Path(root).expanduser().absolute()
-    if _holds(target, settings):
-        return str(target / "manifest.csv")
-    if find_spec("espeakng_loader") is None:
-        raise ImportError(
-            "The demo corpus is spoken by espeak-ng: pip install ser-orchestrator[demo]"
-        )
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
+        if _holds(target, settings):
+            return str(target / "manifest.csv")
+        if find_spec("espeakng_loader") is None:
+            remedy = "pip install ser-orchestrator[demo]"
+            raise DependencyError(f"the demo corpus needs espeak-ng: {remedy}")
+        target.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
         _speak(temporary, settings, progress)
         (temporary / "settings.json").write_text(_signature(settings), encoding="utf-8")
         try:
             if target.is_dir():
-                target.rmdir()  # empty, as checked above: not every system renames onto it
+                target.rmdir()  # empty, as checked above; some systems cannot rename onto a folder
             temporary.rename(target)
-        except OSError:  # somebody else was quicker
+        except OSError:  # another process may have made the corpus first
             if not _holds(target, settings):
                 raise
+    except FolderError:
+        raise
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return str(target / "manifest.csv")
@@ -271,49 +272,45 @@ def _signature(settings: DemoSettings) -> str:
 
 
 def _holds(target: Path, settings: DemoSettings) -> bool:
-    """Whether `target` is this corpus; False where it is absent or empty."""
+    """Whether `target` holds this corpus; False if it does not exist or is empty."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
+    content = "something else"
     stored = target / "settings.json"
     if stored.is_file() and (target / "manifest.csv").is_file():
-        # What an older signature does not name has its default, which changes no audio.
-        older = _signature(settings).replace('  "mixed": 0.0,\n', "")
-        if stored.read_text(encoding="utf-8") in (_signature(settings), older):
+        if stored.read_text(encoding="utf-8", errors="replace") == _signature(settings):
             return True
-        reason = "holds a corpus of other settings"
-    else:
-        reason = "holds something else"
-    raise FileExistsError(f"{target} {reason}: choose another folder, or remove it first")
+        content = "a corpus of other settings"
+    raise FolderError(f"{target} holds {content}: choose another folder, or delete it first")
 
 
 def _speak(folder: Path, settings: DemoSettings, progress: Callable[[int, int], None]) -> None:
-    """Run `demo_speech` in a fresh process with this one's import path."""
+    """Run `demo_speech` in a new process with the import path of this process."""
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    command = [sys.executable, "-m", "features.corpora.demo_speech", str(folder)]
+    module = "features.corpora.demo_speech"
     with subprocess.Popen(
-        [*command, settings.model_dump_json()],
+        [sys.executable, "-m", module, str(folder), settings.model_dump_json()],
         env={**os.environ, "PYTHONPATH": path},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
         encoding="utf-8",
         errors="replace",
     ) as process:
         assert process.stdout is not None
-        said = []
+        output = [""]
         try:
             for line in process.stdout:
                 if line.startswith("spoken "):
                     done, total = line.split()[1:]
                     progress(int(done), int(total))
-                else:
-                    said.append(line)
+                elif line.strip():
+                    output.append(line.strip())
         except BaseException:
             process.kill()
             raise
     if process.returncode != 0:
-        raise RuntimeError(
-            f"espeak-ng could not speak the corpus (exit code {process.returncode}):\n"
-            + "".join(said[-20:])
+        raise DependencyError(
+            f"espeak-ng could not speak the demo corpus (exit code {process.returncode}): "
+            f"{output[-1]}. Install it again: pip install --force-reinstall espeakng-loader"
         )

@@ -1,4 +1,4 @@
-"""Speaks the plan of the demo corpus with espeak-ng; `make_demo_corpus` runs it as a process.
+"""Speak the plan of the demo corpus with espeak-ng; `make_demo_corpus` runs this as a process.
 
 `python -m features.corpora.demo_speech FOLDER SETTINGS_JSON` writes `wav/…` and `manifest.csv`
 into FOLDER and prints `spoken DONE TOTAL` lines.
@@ -20,28 +20,28 @@ from features.corpora.demo import SAMPLE_RATE, DemoSettings, Manner, Turn, plan
 
 COLUMNS = ("id", "file", "speaker", "emotion", "session", "dialogue", "turn", "gender", "phrase")
 ROOM_NOISE = 8.0
-"""Deviation of the noise under the speech, in steps of 16 bits: about -72 dB. Without it the
-pauses would be digital zeros, which no recording has and whose logarithm is not finite."""
+"""Deviation of the noise behind the speech, in steps of 16 bits: about -72 dB. Without noise the
+pauses would be digital zeros. No recording has them, and their logarithm is not finite."""
 
 # From espeak-ng's speak_lib.h.
 _SYNCHRONOUS, _DONT_EXIT, _UTF8 = 2, 0x8000, 1
 _RATE, _PITCH, _RANGE = 1, 3, 4
-_LONGEST_PATH = 120  # espeak-ng keeps the path of its data and a file's name in 160 bytes
+_LONGEST_PATH = 120  # espeak-ng 1.52 stores the path of its data and a file name in 160 bytes
 _CALLBACK = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
 )
 
 
 class Espeak:
-    """espeak-ng through ctypes. The library holds one state: one object a process.
+    """espeak-ng through ctypes. Make one object in a process: the library has one global state.
 
-    What a call gives depends a little on the calls before it.
+    The samples of a call depend slightly on the calls before it.
     """
 
     def __init__(self) -> None:
         data = espeakng_loader.get_data_path()
         if len(os.fsencode(data)) > _LONGEST_PATH:
-            self._short = tempfile.TemporaryDirectory()  # as long as we live: voices are files
+            self._short = tempfile.TemporaryDirectory()  # kept: voices are read at their first use
             data = os.path.join(self._short.name, "espeak-ng-data")
             os.symlink(espeakng_loader.get_data_path(), data)
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
@@ -50,10 +50,10 @@ class Espeak:
         )
         """Hz: 22050."""
         if self.sample_rate <= 0:
-            raise RuntimeError(f"espeak-ng does not start with its data in {data}")
-        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # of the breath; else the clock's
+            raise RuntimeError(f"espeak-ng cannot start with its data in {data}")
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # of breath noise; else the clock
         self._chunks: list[bytes] = []
-        self._callback = _CALLBACK(self._receive)  # kept: the library holds only its address
+        self._callback = _CALLBACK(self._receive)  # kept: the library stores only its address
         self._library.espeak_SetSynthCallback(self._callback)
 
     def _receive(self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, _: int) -> int:
@@ -78,7 +78,7 @@ class Espeak:
 
 
 def render(espeak: Espeak, turn: Turn, noise: np.random.Generator) -> np.ndarray:
-    """The turn as int16 samples at `SAMPLE_RATE`, in a slightly noisy room."""
+    """The turn as int16 samples at `SAMPLE_RATE`, with the noise of a room."""
     parts: list[tuple[str, Manner]] = [(turn.phrase, turn)]
     if turn.later is not None:
         words = turn.phrase.split()
@@ -86,9 +86,9 @@ def render(espeak: Espeak, turn: Turn, noise: np.random.Generator) -> np.ndarray
         parts = [(" ".join(words[:half]), turn), (" ".join(words[half:]), turn.later)]
     spoken = []
     for text, manner in parts:
-        said = espeak.speak(text, turn.voice, manner.rate, manner.pitch, manner.pitch_range)
-        said = soxr.resample(said.astype(np.float64), espeak.sample_rate, SAMPLE_RATE)
-        spoken.append(said * 10 ** (manner.level / 20))
+        speech = espeak.speak(text, turn.voice, manner.rate, manner.pitch, manner.pitch_range)
+        speech = soxr.resample(speech.astype(np.float64), espeak.sample_rate, SAMPLE_RATE)
+        spoken.append(speech * 10 ** (manner.level / 20))
     samples = np.concatenate(spoken)
     samples = samples + ROOM_NOISE * noise.standard_normal(samples.shape)
     return np.clip(np.round(samples), -32768, 32767).astype("<i2")

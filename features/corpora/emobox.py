@@ -1,25 +1,26 @@
-"""EmoBox's manifests: 32 corpora in 14 languages, with the folds that its benchmark uses.
+"""EmoBox's manifests: 32 corpora in 14 languages, with the folds of its benchmark.
 
 Ma, Chen, Zhang, Zheng, Chen, Li, Ye, Chen and Hain, "EmoBox: Multilingual Multi-corpus Speech
 Emotion Recognition Toolkit and Benchmark", Interspeech 2024. The manifests are under the MIT
-licence; each corpus has its own. Layout, of which one corpus's folder in `data/` is the root:
+licence; each corpus has its own. The root is the folder of one corpus in `data/`. Layout:
 
     data/emodb/emodb.jsonl                       all utterances; some corpora have no such file
-    data/emodb/fold_1/emodb_train_fold_1.jsonl   and _test_, and where it is official _valid_
-    downloads/emodb/wav/03a01Wa.wav              the recordings, which one fetches oneself
+    data/emodb/fold_1/emodb_train_fold_1.jsonl   also _test_, and in official splits _valid_
+    downloads/emodb/wav/03a01Wa.wav              the recordings, which you download yourself
 
 A line is a JSON object: key, dataset, wav (relative to the folder of `data` and `downloads`),
-sample_rate, length, task, emo, channel; in a long recording start_time and end_time.
+sample_rate, length, task, emo, channel; for a segment also start_time and end_time.
 """
 
 import csv
 import json
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
-from features.corpora.tree import Tree, base, is_audio, shown
-from features.manifest import Manifest, ManifestError
+from features.corpora.tree import Tree, base
+from features.errors import ManifestError, shorten
+from features.manifest import Manifest
 
 SPEAKERS = {
     "aesdd": r"\((\d+)\)$",
@@ -44,79 +45,62 @@ SPEAKERS = {
     "turevdb": r"(?:^|/)\d+_([a-z]+)_[^/]+$",
     "urdu": r"(?:^|/)(S[FM]\d+)_[^/]+$",
 }
-"""Where a recording's path, without its suffix, tells the speaker: the groups, joined."""
+"""The speaker in a recording's path without its suffix: all groups of the pattern, joined."""
 
 _FOLD = re.compile(r"(?P<name>.+)_(?P<part>train|valid|test)_fold_(?P<fold>\d+)\.jsonl")
 _PARTS = {"train": "train", "valid": "validation", "test": "test"}
-_NOT_READ = ("not one of EmoBox's manifests by its name, not read", "rename it if it is one")
 
 
-class _Found(NamedTuple):
-    record: dict[str, Any]
-    place: str
+_Rows = dict[str, dict[str, Any]]
+"""By key; `place` is the file and the number of the line."""
 
 
 def read_emobox(root: str) -> Manifest:
-    """The manifest of the EmoBox corpus whose folder in `data/` is `root`.
+    """Read the manifest of the EmoBox corpus whose folder in `data/` is `root`.
 
-    The recordings are looked for from the nearest folder above that holds the first component
-    of their paths (`downloads`). The speaker is the line's own `speaker`, where there is one;
-    else from a table `speakers.csv` (key, speaker) beside the manifests; else from the
-    recording's name, for the corpora of `SPEAKERS`. Raises ManifestError where none of them
-    tells it: normalisation and most schemes need speakers.
+    The root of the recordings is the nearest folder above that holds the first component of
+    their paths (`downloads`). The speaker is the `speaker` of the line. If there is no such key,
+    the table `speakers.csv` (key, speaker) beside the manifests gives the speaker, or else the
+    name of the recording, for the corpora of `SPEAKERS`. An unknown speaker is a ManifestError:
+    normalisation and most schemes need speakers.
 
-    Columns: id (the key), speaker, emotion (as EmoBox has it, before its label_map.json), start,
-    end, and of the official folds, with several folds `fold` (the one that tests the utterance),
-    with one `split` (`train`, `validation`, `test`). Folds that are not a partition, or have an
-    utterance in two parts, are noted and left empty.
+    Columns: id (the key), speaker, emotion (as in EmoBox, before its label_map.json), start, end.
+    Several official folds give the column fold (the fold that tests the utterance), and one gives
+    split (`train`, `validation`, `test`). Folds that are not a partition, or that put an
+    utterance into two parts, are a problem and stay empty.
     """
     data = Tree(root)
     name, folds = _manifests(data)
-    found: dict[str, _Found] = {}
+    rows: _Rows = {}
     parts: dict[str, dict[str, set[str]]] = {}
     whole = data.find(f"{name}.jsonl")
     if whole:
-        _read(data, whole, found)
+        _read(data, whole, rows)
     for fold in sorted(folds, key=int):
         for part in (p for p in _PARTS if p in folds[fold]):
-            keys = _read(data, folds[fold][part], found)
+            keys = _read(data, folds[fold][part], rows)
             parts.setdefault(fold, {})[_PARTS[part]] = keys
-    if not found:
-        raise ManifestError(f"{root}: its manifests have no lines; take them from EmoBox again")
-    speakers = _speakers(data, name, found)
-    fold_of, split_of = _official(data, parts, found)
-    rows = [
-        {
-            "id": key,
-            "file": record["wav"],
-            "start": record.get("start_time"),
-            "end": record.get("end_time"),
-            "speaker": speakers[key],
-            "emotion": record["emo"],
-            "split": split_of.get(key),
-            "fold": fold_of.get(key),
-        }
-        for key, (record, _) in found.items()
-    ]
-    audio = _above(data, rows[0]["file"].partition("/")[0])
-    files = [row["file"] for row in rows]
-    data.problems.add(
-        audio.missing(files),
-        f"named by EmoBox, and not below {audio.root}",
-        "put the corpus under downloads/ as EmoBox's README says, or it fails at extraction",
+    if not rows:
+        raise ManifestError(f"{root}: its manifests are empty: download them from EmoBox again")
+    _add_speakers(data, name, rows)
+    column, values = _official(data, parts, rows)
+    for key, row in rows.items():
+        row[column] = values.get(key)
+    files = [row["file"] for row in rows.values()]
+    audio = _above(data, files[0].partition("/")[0])
+    audio.compare(
+        files,
+        "EmoBox",
+        f"put the corpus under downloads/ in {audio.root} as EmoBox's README says, or its "
+        "utterances fail at extraction",
+        "nothing to do: EmoBox uses a part of the corpus",
     )
-    named = set(files)
-    for folder in dict.fromkeys(file.rpartition("/")[0] for file in files):
-        extra = [n for n in audio.entries(folder)[0] if is_audio(n) and n not in named]
-        data.problems.add(
-            extra, "a recording that EmoBox does not name, left out", "nothing to do: it chose"
-        )
-    problems = data.problems.as_tuple() + audio.problems.as_tuple()
-    return Manifest(audio.manifest(rows).table, audio.root, problems)
+    table = audio.manifest(list(rows.values())).table
+    return Manifest(table, audio.root, data.problems + audio.problems)
 
 
 def _manifests(data: Tree) -> tuple[str, dict[str, dict[str, str]]]:
-    """The corpus's name; and by fold and part, the official folds' files."""
+    """The corpus's name, and the files of the official folds by fold and part."""
     names: set[str] = set()
     folds: dict[str, dict[str, str]] = {}
     files = [n for n in data.walk(depth=2) if n.lower().endswith(".jsonl")]
@@ -127,76 +111,84 @@ def _manifests(data: Tree) -> tuple[str, dict[str, dict[str, str]]]:
     names = names or {base(n).removesuffix(".jsonl") for n in files if "/" not in n}
     if not names:
         raise ManifestError(
-            f"{data.root} is not EmoBox's: no <name>.jsonl and no fold_1/<name>_train_fold_1.jsonl "
-            "in it; give one corpus's folder, such as EmoBox/data/emodb"
+            f"{data.root} is not EmoBox's: it has no <name>.jsonl and no "
+            "fold_1/<name>_train_fold_1.jsonl. Give the folder of one corpus, such as "
+            "EmoBox/data/emodb"
         )
     if len(names) > 1:
         raise ManifestError(
-            f"{data.root} holds {len(names)} corpora ({shown(sorted(names))}); give one's folder"
+            f"{data.root} holds {len(names)} corpora ({shorten(sorted(names))}): give the folder "
+            "of one of them"
         )
     name = names.pop()
     read = {f"{name}.jsonl", *(file for fold in folds.values() for file in fold.values())}
-    data.problems.add((n for n in files if n not in read), *_NOT_READ)
+    others = (n for n in files if n not in read)
+    problem = "not the name of an EmoBox manifest, skipped"
+    data.add_problem(others, problem, "rename it if it is a manifest")
     return name, folds
 
 
-def _read(data: Tree, file: str, found: dict[str, _Found]) -> set[str]:
-    """Add the lines of one manifest to `found`; their keys. Raises ManifestError for a line that
-    is none, and for a key of two different utterances."""
+def _read(data: Tree, file: str, rows: _Rows) -> set[str]:
+    """Add the lines of one manifest to `rows`; return their keys.
+
+    Raises ManifestError for an invalid line, and for a key of two different utterances.
+    """
     keys: set[str] = set()
     for number, line in data.lines(file):
         place = f"{file}:{number}"
         try:
             record = json.loads(line)
-            key, emotion = str(record["key"]), str(record["emo"])
-            wav = str(record["wav"])
+            key, wav, emotion = (str(record[name]) for name in ("key", "wav", "emo"))
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ManifestError(
-                f"{data.root}/{place}: a line is an object with key, wav and emo: {error!r}"
+                f"{data.root}/{place}: the line must be an object with key, wav and emo: {error!r}"
             ) from None
-        first = found.setdefault(key, _Found({**record, "emo": emotion, "wav": wav}, place))
-        if (first.record["wav"], first.record["emo"]) != (wav, emotion):
+        row = {
+            "id": key,
+            "file": wav,
+            "emotion": emotion,
+            "speaker": record.get("speaker"),
+            "start": record.get("start_time"),
+            "end": record.get("end_time"),
+            "place": place,
+        }
+        first = rows.setdefault(key, row)
+        if (first["file"], first["emotion"]) != (wav, emotion):
             raise ManifestError(
-                f"{data.root}: {key} is two utterances, in {first.place} and {place}; rename one"
+                f"{data.root}: {first['place']} and {place} are different utterances with the key "
+                f"{key}: rename one of them"
             )
         if key in keys:
-            data.problems.add(
-                place, "a line that is there twice", "nothing to do: it counts once", "line"
-            )
+            remedy = "nothing to do: the utterance counts once"
+            data.add_problem(place, "a repeated line", remedy, "line")
         keys.add(key)
     return keys
 
 
-def _speakers(data: Tree, name: str, found: dict[str, _Found]) -> dict[str, str]:
-    """The speaker of each key. Raises ManifestError where one is not known."""
+def _add_speakers(data: Tree, name: str, rows: _Rows) -> None:
+    """Add the unknown speakers. Raises ManifestError if a speaker stays unknown."""
     table = data.find("speakers.csv")
     lines = csv.DictReader(data.text(table).split("\n")) if table else ()
-    told = {line.get("key"): line.get("speaker") for line in lines}
+    listed = {line.get("key"): line.get("speaker") for line in lines}
     pattern = re.compile(SPEAKERS[name]) if name in SPEAKERS else None
-    speakers: dict[str, str] = {}
-    unknown: list[str] = []
-    for key, (record, _) in found.items():
-        speaker = record.get("speaker") or told.get(key)
-        if not speaker and pattern and (match := pattern.search(record["wav"].rpartition(".")[0])):
+    for key, row in rows.items():
+        speaker = row["speaker"] or listed.get(key)
+        if not speaker and pattern and (match := pattern.search(row["file"].rpartition(".")[0])):
             speaker = "".join(match.groups())
-        if speaker:
-            speakers[key] = str(speaker)
-        else:
-            unknown.append(key)
+        row["speaker"] = str(speaker or "")
+    unknown = [key for key, row in rows.items() if not row["speaker"]]
     if unknown:
         raise ManifestError(
-            f"{data.root}: the speaker of {len(unknown)} of {len(found)} utterances is not known "
-            f"({shown(unknown)}): EmoBox does not tell it, and the names of {name} do not, or not "
-            f"in a way known here. Put a table speakers.csv with the columns key and speaker into "
-            f"{data.root}"
+            f"{data.root}: the speaker of {len(unknown)} of {len(rows)} utterances is unknown "
+            f"({shorten(unknown)}), because neither EmoBox nor the file names of {name} give it. "
+            f"Put a table speakers.csv with the columns key and speaker into {data.root}"
         )
-    return speakers
 
 
 def _official(
     data: Tree, parts: dict[str, dict[str, set[str]]], keys: Iterable[str]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """The fold that tests each key, or the part of each key where there is one fold."""
+) -> tuple[str, dict[str, str]]:
+    """The column `fold`, or `split` if there is one fold, and its value for each key."""
     every = set(keys)
     wrong: list[str] = []
     for fold, sets in parts.items():
@@ -205,23 +197,23 @@ def _official(
         if both:
             wrong.append(f"fold {fold} has {both} utterances in two parts")
         elif len(parts) > 1 and (valid or train | test != every):
-            wrong.append(f"fold {fold} does not train on all that it does not test")
+            wrong.append(f"fold {fold} does not train on all utterances outside its test part")
     tested = [key for sets in parts.values() for key in sets.get("test", ())]
     if len(parts) > 1 and (len(set(tested)) < len(tested) or set(tested) != every):
-        wrong.append(f"{len(set(tested))} of {len(every)} are tested, {len(tested)} times in all")
+        times = f"{len(tested)} times in total"
+        wrong.append(f"{len(set(tested))} of {len(every)} utterances are tested, {times}")
     if wrong:
-        what = f"the official folds are not a partition ({'; '.join(wrong)}), and not used"
-        data.problems.add(".", what, "choose another scheme than the corpus's own", "folder")
-    elif len(parts) == 1:
+        problem = f"the official folds are not a partition ({'; '.join(wrong)}), skipped"
+        data.add_problem(".", problem, "choose another folds.scheme than corpus", "folder")
+        return "fold", {}
+    if len(parts) == 1:
         (sets,) = parts.values()
-        return {}, {key: part for part, members in sets.items() for key in members}
-    else:
-        return {key: fold for fold, sets in parts.items() for key in sets.get("test", ())}, {}
-    return {}, {}
+        return "split", {key: part for part, members in sets.items() for key in members}
+    return "fold", {key: fold for fold, sets in parts.items() for key in sets.get("test", ())}
 
 
 def _above(data: Tree, first: str) -> Tree:
-    """The nearest folder above the manifests' that holds `first`; where none does, EmoBox's."""
+    """The nearest folder above the manifests that holds `first`, or else EmoBox's folder."""
     trees = [data]
     while len(trees) < 5:
         head, mark, query = trees[-1].root.partition("?" if "://" in data.root else "\0")

@@ -1,116 +1,105 @@
-"""What readers of corpora share: a corpus's files on any storage, its texts, and what is odd.
+"""Shared parts of the readers: the files of a corpus on any storage, its texts, its problems.
 
-Each folder is listed once and no file is looked at alone, so a corpus in an object store costs
-one request a folder. What a reader meets and reads past goes into `Problems`: one entry a file,
-and a reason that says how many files have it and what to do.
+Each folder is listed once and no file is looked up alone, so a corpus in an object store costs
+one request for each folder.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from features.manifest import Manifest, ManifestError, Problem, normalise
+from features.errors import ManifestError, shorten
+from features.manifest import Manifest, Problem, normalise
 from features.storage import Storage
 
 AUDIO = (".wav", ".flac", ".aiff", ".aif", ".ogg", ".opus", ".m4a", ".mp3", ".mp4", ".avi")
-"""Suffixes of recordings. Of one recording in several formats, the first of these is read."""
+"""Suffixes of recordings, the preferred formats first."""
 
-_DEPTH = 12  # folders below the root: archives that unpack under a long path have six
-_NAMES = 1_000_000  # files and folders below the root: more, and it is a disk and not a corpus
-_CLUTTER = re.compile(r"\._.*|\.DS_Store|Thumbs\.db|desktop\.ini", re.IGNORECASE)
-_CLUTTER_FOLDERS = ("__MACOSX",)
-
-
-class Problems:
-    """What was met, by reason, in the order in which it was met."""
-
-    def __init__(self) -> None:
-        self._found: dict[tuple[str, str, str], dict[str, None]] = {}
-
-    def add(self, files: str | Iterable[str], what: str, remedy: str, unit: str = "file") -> None:
-        """Note that `files` are or have `what`. Reasons of one text share their count."""
-        names = [files] if isinstance(files, str) else files
-        found = self._found.setdefault((what, remedy, unit), {})
-        found.update(dict.fromkeys(names))
-
-    def as_tuple(self) -> tuple[Problem, ...]:
-        """One problem a file."""
-        return tuple(
-            Problem(file, f"{what} ({len(files)} {unit}{'s' * (len(files) > 1)}): {remedy}")
-            for (what, remedy, unit), files in self._found.items()
-            for file in files
-        )
+_DEPTH = 12  # folders below the root; archives that unpack under a long path have six
+_NAMES = 1_000_000  # files and folders below the root; more are a whole disk, not a corpus
+_PARTIAL = "unpack the rest, or continue with a part of the corpus"
+_CLUTTER = re.compile(r"\._.*|\.DS_Store|Thumbs\.db|desktop\.ini|__MACOSX", re.IGNORECASE)
 
 
 class Tree:
     """The files below a corpus's root. Names are POSIX paths relative to it, as on the disk.
 
-    Raises ManifestError where the root is not a folder.
+    Raises ManifestError if the root is not a folder.
     """
 
     def __init__(self, root: str) -> None:
         self.storage = Storage.open(root)
         self.root = root if "://" in root else self.storage.root
-        self.problems = Problems()
+        self._problems: dict[tuple[str, str, str], dict[str, None]] = {}
         self._listed: dict[str, tuple[list[str], list[str]]] = {}
-        kind = self.storage.filesystem.get_file_info(self.storage.root).type
+        kind = self.storage.inspect([""])[0].type
         if kind == pafs.FileType.File:
-            raise ManifestError(f"{root} is a file: unpack it, and give the folder")
+            raise ManifestError(f"{root} is a file: unpack it, then give the folder")
         if kind != pafs.FileType.Directory:
             raise ManifestError(f"{root}: no such folder")
 
+    def add_problem(
+        self, files: str | Iterable[str], problem: str, remedy: str, unit: str = "file"
+    ) -> None:
+        """Add a problem of `files`. Files with the same problem are counted together."""
+        names = [files] if isinstance(files, str) else files
+        self._problems.setdefault((problem, remedy, unit), {}).update(dict.fromkeys(names))
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """One problem for each file. The reason gives the number of files, and the remedy."""
+        return tuple(
+            Problem(file, f"{problem} ({len(files)} {unit}{'s' * (len(files) > 1)}): {remedy}")
+            for (problem, remedy, unit), files in self._problems.items()
+            for file in files
+        )
+
     def entries(self, folder: str = "") -> tuple[list[str], list[str]]:
-        """Files and folders in `folder`, sorted. What file managers leave behind is noted."""
+        """Files and folders in `folder`, sorted. Files of file managers become problems."""
         if folder not in self._listed:
-            selector = pafs.FileSelector(self.storage.path(folder), allow_not_found=True)
             files: list[str] = []
             folders: list[str] = []
-            for info in self.storage.filesystem.get_file_info(selector):
-                base = info.path.rstrip("/").rpartition("/")[2]
-                name = f"{folder}/{base}" if folder else base
-                if _CLUTTER.fullmatch(base) or base in _CLUTTER_FOLDERS:
-                    self.problems.add(
-                        name,
-                        "left behind by a file manager, not read",
-                        "delete it, or leave it: it does no harm",
-                    )
+            for info in self.storage.list_infos(folder):
+                name = f"{folder}/{base(info.path.rstrip('/'))}".removeprefix("/")
+                if _CLUTTER.fullmatch(base(name)):
+                    problem = "left behind by a file manager, skipped"
+                    self.add_problem(name, problem, "delete it, or ignore this")
                 elif info.type == pafs.FileType.Directory:
-                    if not base.startswith("."):
+                    if not base(name).startswith("."):
                         folders.append(name)
                 elif info.type == pafs.FileType.File:
                     files.append(name)
-                else:  # a pipe or a device, reading which may never end, or a link to nowhere
-                    self.problems.add(
-                        name, "not a file, not read", "fetch what it links to, or delete it"
-                    )
+                else:  # a broken link, or a pipe or device, which may block a reader forever
+                    remedy = "replace the link by its file, or delete it"
+                    self.add_problem(name, "not a regular file, skipped", remedy)
             self._listed[folder] = sorted(files), sorted(folders)
         return self._listed[folder]
 
     def walk(self, folder: str = "", depth: int = _DEPTH) -> Iterator[str]:
-        """Files in `folder` and up to `depth` folders below it, the nearest first.
+        """Files in `folder` and in the folders below it, down to `depth` levels, nearest first.
 
-        Raises ManifestError where there are more than a million.
+        Raises ManifestError if there are more than a million.
         """
-        level, seen = [folder], 0
+        level, count = [folder], 0
         for _ in range(depth + 1):
             below: list[str] = []
             for name in level:
                 files, folders = self.entries(name)
-                seen += len(files) + len(folders)  # links to folders may go round
-                if seen > _NAMES:
+                count += len(files) + len(folders)  # links can form loops, so this can grow
+                if count > _NAMES:
                     raise ManifestError(
-                        f"{self.root}: more than {_NAMES} files; give the corpus's own folder"
+                        f"{self.root}: more than {_NAMES} files and folders: give another root"
                     )
                 yield from files
                 below += folders
             level = below
 
     def find(self, *parts: str) -> str | None:
-        """The folder or file `parts[0]/parts[1]/…`, whatever the case of its letters."""
+        """The folder or file `parts[0]/parts[1]/…`; upper and lower case are equal."""
         name = ""
         for part in parts:
             files, folders = self.entries(name)
@@ -121,7 +110,7 @@ class Tree:
         return name
 
     def text(self, name: str) -> str:
-        """A file's text: UTF-8 or UTF-16 by its mark, else Windows-1252; any line ends."""
+        """A file's text: UTF-8, UTF-16 with a byte order mark, or Windows-1252."""
         data = self.storage.read(name)
         if data.startswith((b"\xff\xfe", b"\xfe\xff")):
             text, encoding = data.decode("utf-16", errors="replace"), "UTF-16"
@@ -129,25 +118,22 @@ class Tree:
             try:
                 text, encoding = data.decode("utf-8-sig"), "UTF-8"
             except UnicodeDecodeError:
-                # The five bytes that Windows-1252 leaves open become marks of what is lost.
+                # Windows-1252 has five undefined bytes, which become replacement characters.
                 text, encoding = data.decode("cp1252", errors="replace"), "Windows-1252"
         if encoding != "UTF-8":
-            self.problems.add(
-                name,
-                f"not UTF-8, read as {encoding}",
-                "look at its text; ids, times and labels are plain ASCII and safe",
-            )
+            remedy = "check its text; ids, times and labels are plain ASCII and not affected"
+            self.add_problem(name, f"not UTF-8, read as {encoding}", remedy)
         if "\r" in text:
-            self.problems.add(name, "Windows or old Mac line ends", "read all the same")
+            self.add_problem(name, "Windows or old Mac line ends", "nothing to do")
         return re.sub(r"\r\n?", "\n", text)
 
     def lines(self, name: str) -> list[tuple[int, str]]:
-        """The lines of a text that hold anything, with their numbers from 1."""
+        """The lines of a text that are not empty, with their numbers from 1."""
         lines = enumerate(self.text(name).split("\n"), start=1)
         return [(number, line.strip()) for number, line in lines if line.strip()]
 
     def missing(self, files: Iterable[str]) -> list[str]:
-        """Those of `files` that are not on the disk, each once."""
+        """The members of `files` that do not exist, each once."""
         listed: dict[str, set[str]] = {}
         absent: dict[str, None] = {}
         for file in files:
@@ -158,16 +144,36 @@ class Tree:
                 absent[file] = None
         return list(absent)
 
+    def compare(self, files: list[str], source: str, put: str, ignore: str) -> None:
+        """Report recordings that `source` names but that do not exist (remedy `put`), and
+        recordings in the same folders that `source` does not name (remedy `ignore`)."""
+        self.add_problem(self.missing(files), f"named by {source}, but does not exist", put)
+        named = set(files)
+        for folder in dict.fromkeys(file.rpartition("/")[0] for file in files):
+            others = (n for n in self.entries(folder)[0] if is_audio(n) and n not in named)
+            problem = f"a recording that {source} does not name, skipped"
+            self.add_problem(others, problem, ignore)
+
+    def expect(self, unit: str, expected: Iterable[str], present: Iterable[str]) -> None:
+        """Add a problem for each part of the whole corpus that is missing."""
+        missing = sorted(set(expected) - set(present))
+        self.add_problem(missing, f"{unit} missing", _PARTIAL, unit)
+
+    def expect_count(self, count: int, whole: int, units: str = "utterances") -> None:
+        """Add a problem if a corpus is smaller than the whole corpus."""
+        if count < whole:
+            self.add_problem(".", f"{count} of {whole} {units}", _PARTIAL, "folder")
+
     def manifest(self, rows: list[dict[str, Any]]) -> Manifest:
-        """The manifest of `rows`, which have the same keys, with the problems so far."""
+        """The manifest of `rows`, which all have the same keys, with the problems so far."""
         if not rows:
-            raise ManifestError(f"{self.root}: no utterance in it")
+            raise ManifestError(f"{self.root}: no utterance in this corpus")
         columns = {key: [row[key] for row in rows] for key in rows[0]}
         try:
             table = pa.table(columns)
         except (pa.ArrowException, OverflowError) as error:
-            raise ManifestError(f"{self.root}: values of different kinds: {error}") from error
-        return Manifest(normalise(table), self.root, self.problems.as_tuple())
+            raise ManifestError(f"{self.root}: a column mixes types of values: {error}") from error
+        return Manifest(normalise(table), self.root, self.problems)
 
 
 def base(name: str) -> str:
@@ -176,35 +182,33 @@ def base(name: str) -> str:
 
 
 def is_audio(name: str) -> bool:
-    """Whether a name ends as a recording's does."""
+    """Whether a name has the suffix of a recording."""
     return PurePosixPath(name).suffix.lower() in AUDIO
 
 
 def by_id(tree: Tree, files: Iterable[str], corpus: str) -> dict[str, str]:
-    """Recordings by stem, in their order. Copies in a worse format are noted.
+    """Recordings by stem, in their order. Copies in another format are skipped.
 
-    Raises ManifestError where two files of one format have one name: two rows with one id.
+    Raises ManifestError if two files of the same format have the same stem.
     """
-    found: dict[str, list[str]] = {}
+    copies_of: dict[str, list[str]] = {}
     for file in files:
-        found.setdefault(PurePosixPath(file).stem, []).append(file)
+        copies_of.setdefault(PurePosixPath(file).stem, []).append(file)
     chosen: dict[str, str] = {}
-    twice: list[str] = []
-    for stem, copies in found.items():
+    repeated: list[str] = []
+    for stem, copies in copies_of.items():
         ranked = sorted(copies, key=lambda n: AUDIO.index(PurePosixPath(n).suffix.lower()))
         suffixes = [PurePosixPath(n).suffix.lower() for n in ranked]
         if suffixes.count(suffixes[0]) > 1:
-            twice.append(f"{ranked[0]} and {ranked[1]}")
+            repeated.append(f"{ranked[0]} and {ranked[1]}")
         chosen[stem] = ranked[0]
-        tree.problems.add(
-            ranked[1:],
-            "a second copy of an utterance, in another format, not read",
-            "nothing to do: the first of WAV, FLAC and the lossy formats is read",
-        )
-    if twice:
+        problem = "a copy of an utterance in another format, skipped"
+        remedy = "nothing to do: WAV is preferred, then FLAC, then the lossy formats"
+        tree.add_problem(ranked[1:], problem, remedy)
+    if repeated:
         raise ManifestError(
-            f"{tree.root}: {len(twice)} utterances of {corpus} lie there twice ({shown(twice)}); "
-            "delete one copy, or give the folder that holds the other"
+            f"{tree.root}: {len(repeated)} utterances of {corpus} have two files "
+            f"({shorten(repeated)}): delete one copy, or give a folder that contains only one"
         )
     return chosen
 
@@ -212,53 +216,33 @@ def by_id(tree: Tree, files: Iterable[str], corpus: str) -> dict[str, str]:
 def by_name(
     root: str,
     corpus: str,
-    parse: Callable[[str], dict[str, Any] | None],
-    looked_for: str,
+    pattern: re.Pattern[str],
+    example: str,
     suffixes: tuple[str, ...] = AUDIO,
 ) -> tuple[Tree, list[dict[str, Any]]]:
-    """A corpus whose recordings' names tell everything: its tree and a row for each.
+    """Read a corpus whose file names contain all labels; return its tree and its rows.
 
-    parse : a file's stem -> the columns it tells, or None where it is no name of this corpus
+    A row has the id, the file, and the groups of `pattern`, which matches the stem of a file.
 
-    Raises ManifestError where no file has such a name (`looked_for` is an example of one).
+    Raises ManifestError if no file name matches (`example` is such a name).
     """
     tree = Tree(root)
     recordings = [n for n in tree.walk() if PurePosixPath(n).suffix.lower() in suffixes]
-    told = {name: parse(PurePosixPath(name).stem) for name in recordings}
-    known = by_id(tree, (name for name, columns in told.items() if columns is not None), corpus)
-    if not known:
+    matches = {name: pattern.fullmatch(PurePosixPath(name).stem) for name in recordings}
+    files = by_id(tree, (name for name, match in matches.items() if match), corpus)
+    if not files:
         raise ManifestError(
-            f"{root} is not {corpus}: no file named as {looked_for} in it or below, among "
-            f"{len(recordings)} recordings; give the folder where the archive was unpacked"
+            f"{root} is not {corpus}: none of its {len(recordings)} recordings has a name like "
+            f"{example}. Give the folder in which you unpacked the archive"
         )
-    tree.problems.add(
-        (name for name, columns in told.items() if columns is None),
-        f"a recording that is not named as {looked_for}, left out",
-        f"rename it, or move it away if it is not of {corpus}",
+    tree.add_problem(
+        (name for name, match in matches.items() if not match),
+        f"a recording with another name than {example}, skipped",
+        f"rename it, or move it elsewhere if it does not belong to {corpus}",
     )
-    rows = [{"id": stem, "file": file, **(told[file] or {})} for stem, file in known.items()]
+    rows = [
+        {"id": stem, "file": file, **match.groupdict()}
+        for stem, file in files.items()
+        if (match := matches[file])
+    ]
     return tree, sorted(rows, key=lambda row: row["id"])
-
-
-def expect(tree: Tree, what: str, expected: Iterable[str], found: Iterable[str]) -> None:
-    """Note what a whole corpus has and this one lacks."""
-    has = set(found)
-    for name in expected:
-        if name not in has:
-            tree.problems.add(
-                name, f"{what} missing", "unpack the rest, or go on with a part of the corpus", what
-            )
-
-
-def expect_count(tree: Tree, found: int, whole: int) -> None:
-    """Note where a corpus has fewer utterances than all of it."""
-    if found < whole:
-        tree.problems.add(
-            ".", f"{found} of {whole} utterances", "unpack the rest of the archive", "folder"
-        )
-
-
-def shown(names: list[str], limit: int = 5) -> str:
-    """The first few of many names."""
-    more = f", and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

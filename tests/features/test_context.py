@@ -1,26 +1,26 @@
+"""The previous and random turns of an utterance, against their definitions."""
+
 import numpy as np
-import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.context import ABSENT, previous_ids, previous_turns, random_ids, random_turns
-from features.manifest import normalise
+from features.context import ABSENT, previous_turns, random_turns
 
 
-def test_the_nearest_turns_of_both_speakers() -> None:
+def test_the_newest_turns_of_both_speakers() -> None:
     speakers = ["a", "b", "b", "a", "a", "b"]
     own, other = previous_turns(speakers, ["d"] * 6, list(range(6)))
     assert own.tolist() == [ABSENT, ABSENT, 1, 0, 3, 2]
     assert other.tolist() == [ABSENT, 0, 0, 2, 2, 4]
 
 
-def test_turn_numbers_decide_and_not_the_order_of_rows() -> None:
+def test_turn_numbers_decide_the_order_not_rows() -> None:
     own, other = previous_turns(["a", "b", "a"], ["d"] * 3, [30, 20, 10])
     assert own.tolist() == [2, ABSENT, ABSENT]
     assert other.tolist() == [1, 2, ABSENT]
 
 
-def test_nothing_beyond_the_window_or_the_dialogue() -> None:
+def test_context_ends_with_the_window_and_the_dialogue() -> None:
     speakers = ["a", *["b"] * 8, "a"]
     own, _ = previous_turns(speakers, ["d"] * 10, list(range(10)))
     assert own[9] == ABSENT  # nine turns before
@@ -46,8 +46,8 @@ def test_against_the_definition(rows: list[tuple[str, str | None]], window: int)
     dialogues = [dialogue for _, dialogue in rows]
     own, other = previous_turns(speakers, dialogues, list(range(len(rows))), window)
     for row, dialogue in enumerate(dialogues):
-        said = [r for r in range(row) if dialogue is not None and dialogues[r] == dialogue]
-        near = said[-window:]
+        before = [r for r in range(row) if dialogue is not None and dialogues[r] == dialogue]
+        near = before[-window:]
         mine = [r for r in near if speakers[r] == speakers[row]]
         theirs = [r for r in near if speakers[r] != speakers[row]]
         assert own[row] == (mine[-1] if mine else ABSENT)
@@ -55,7 +55,7 @@ def test_against_the_definition(rows: list[tuple[str, str | None]], window: int)
 
 
 @given(conversations, st.integers(0, 5))
-def test_random_turns_are_of_the_dialogue_and_never_oneself(
+def test_random_turns_are_other_turns_of_the_dialogue(
     rows: list[tuple[str, str | None]], seed: int
 ) -> None:
     dialogues = [dialogue for _, dialogue in rows]
@@ -72,7 +72,7 @@ def test_random_turns_are_of_the_dialogue_and_never_oneself(
     assert all(np.array_equal(a, b) for a, b in zip(drawn, again, strict=True))
 
 
-def test_another_seed_draws_anew_and_all_turns_are_drawn() -> None:
+def test_another_seed_draws_other_turns_and_all_turns_are_drawn() -> None:
     dialogues, turns = ["d"] * 30, list(range(30))
     first, _ = random_turns(dialogues, turns, 0)
     second, _ = random_turns(dialogues, turns, 1)
@@ -81,23 +81,8 @@ def test_another_seed_draws_anew_and_all_turns_are_drawn() -> None:
     assert seen == set(range(30)) - {3}
 
 
-def test_a_window_of_none_and_an_empty_corpus() -> None:
+def test_an_empty_window_and_an_empty_corpus() -> None:
     own, other = previous_turns(["a", "a"], ["d"] * 2, [0, 1], window=0)
     assert own.tolist() == other.tolist() == [ABSENT, ABSENT]
     for empty in (previous_turns([], [], []), random_turns([], [], 0)):
         assert [len(part) for part in empty] == [0, 0]
-
-
-def test_ids_in_ids_out() -> None:
-    rows = [
-        {"id": "x", "file": "a.wav", "speaker": "a", "emotion": None, "dialogue": "d", "turn": 2},
-        {"id": "y", "file": "b.wav", "speaker": "b", "emotion": "ang", "dialogue": "d", "turn": 1},
-        {"id": "z", "file": "c.wav", "speaker": "a", "emotion": "xxx", "dialogue": "d", "turn": 0},
-        {"id": "w", "file": "e.wav", "speaker": "a", "emotion": "ang"},
-    ]
-    table = normalise(pa.Table.from_pylist(rows))
-    assert previous_ids(table) == (["z", None, None, None], ["y", "z", None, None])
-    assert previous_ids(table, window=1) == ([None] * 4, ["y", "z", None, None])
-    for own, name in zip(random_ids(table, seed=0)[0], "xyzw", strict=True):
-        assert (own is None) == (name == "w")
-        assert own != name

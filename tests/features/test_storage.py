@@ -1,4 +1,4 @@
-"""Writes are whole or absent, names stay inside, and a storage that fails is asked again."""
+"""Writes are complete or have no effect, names stay inside the root, failures are retried."""
 
 import dataclasses
 import errno
@@ -10,25 +10,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.errors import StorageError
 from features.storage import Storage, safe_name
 
 
 @given(st.text())
-def test_any_text_is_one_component_that_stays_inside(text: str) -> None:
+def test_any_text_becomes_one_component_inside_the_root(text: str) -> None:
     name = safe_name(text)
     assert "/" not in name
     assert "\0" not in name
     assert name not in (".", "..")
 
 
-@pytest.mark.parametrize("name", ["../a", "/a", "a/../../b", "a\0b"])
-def test_names_that_leave_the_root_are_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["../a", "/a", "a/../../b", "a\0b"], ids=repr)
+def test_names_outside_the_root_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="not a name inside"):
         Storage.open(str(tmp_path)).read(name)
 
 
+def test_an_unknown_kind_of_uri_is_a_storage_error() -> None:
+    with pytest.raises(StorageError, match="cannot open nowhere://bucket"):
+        Storage.open("nowhere://bucket")
+
+
 def failing(monkeypatch: pytest.MonkeyPatch, times: int, number: int) -> list[int]:
-    """Let the file system refuse the next `times` renames with an errno."""
+    """Make the next `times` renames of the file system fail with an errno."""
     calls: list[int] = []
     rename = os.replace
 
@@ -42,52 +48,68 @@ def failing(monkeypatch: pytest.MonkeyPatch, times: int, number: int) -> list[in
     return calls
 
 
-def quick(tmp_path: Path, attempts: int) -> Storage:
-    return dataclasses.replace(Storage.open(str(tmp_path)), waits=(0.0,) * attempts)
+def impatient(tmp_path: Path, retries: int) -> Storage:
+    return dataclasses.replace(Storage.open(str(tmp_path)), waits=(0.0,) * retries)
 
 
-def test_a_storage_that_fails_for_a_while_is_asked_again(
+def test_a_short_failure_is_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     calls = failing(monkeypatch, 2, errno.EIO)
     with caplog.at_level(logging.WARNING):
-        quick(tmp_path, 3).write("a/b.bin", b"whole")
+        impatient(tmp_path, 3).write("a/b.bin", b"whole")
     assert len(calls) == 3
     assert (tmp_path / "a/b.bin").read_bytes() == b"whole"
     assert len(caplog.records) == 2
-    assert "write of 'a/b.bin' fails" in caplog.text
+    assert f"cannot write {tmp_path}/a/b.bin" in caplog.text
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
-def test_one_that_goes_on_failing_says_so_and_leaves_the_old_file(
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EIO], ids=["no space on the device", "input/output error"]
+)
+def test_a_long_failure_is_a_storage_error_and_keeps_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    storage = quick(tmp_path, 3)
+    storage = impatient(tmp_path, 3)
     storage.write("b.bin", b"old")
     calls = failing(monkeypatch, 99, number)
-    with pytest.raises(OSError, match=os.strerror(number)):
+    with pytest.raises(StorageError) as caught:
         storage.write("b.bin", b"new")
+    assert str(caught.value) == f"cannot write {tmp_path}/b.bin: {os.strerror(number)}"
+    assert isinstance(caught.value.__cause__, OSError)
     assert len(calls) == 4
     assert storage.read("b.bin") == b"old"
-    assert [path.name for path in tmp_path.iterdir()] == ["b.bin"]  # nothing half written
+    assert [path.name for path in tmp_path.iterdir()] == ["b.bin"]  # no temporary file
 
 
-def test_what_waiting_does_not_mend_is_said_at_once(
+def test_permanent_failures_are_not_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage = quick(tmp_path, 3)
+    storage = impatient(tmp_path, 3)
     with pytest.raises(FileNotFoundError):
-        storage.read("gone")
+        storage.read("absent")
     calls = failing(monkeypatch, 99, errno.EACCES)
-    with pytest.raises(PermissionError):
+    with pytest.raises(StorageError, match="Permission denied"):
         storage.write("b.bin", b"new")
     assert len(calls) == 1
 
 
-def test_a_damaged_file_is_kept_under_a_name_that_says_so(tmp_path: Path) -> None:
+def test_every_operation_raises_storage_errors(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    inside = Storage.open(str(tmp_path / "file"))
+    for operation in (
+        lambda: inside.write("a", b""),
+        lambda: inside.read("a"),
+        lambda: Storage.open(str(tmp_path)).list("file"),
+    ):
+        with pytest.raises(StorageError):
+            operation()
+
+
+def test_a_damaged_file_is_renamed_and_kept(tmp_path: Path) -> None:
     storage = Storage.open(str(tmp_path))
     storage.write("a/b.json", b"bad")
-    aside = storage.put_aside("a/b.json", "a byte was flipped")
-    assert aside.startswith("a/b.json.damaged-")
-    assert storage.read(aside) == b"bad"
+    renamed = storage.rename_damaged("a/b.json", "a flipped bit")
+    assert renamed.startswith("a/b.json.damaged-")
+    assert storage.read(renamed) == b"bad"
     assert not storage.exists("a/b.json")

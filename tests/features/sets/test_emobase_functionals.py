@@ -1,4 +1,4 @@
-"""emobase's functionals against openSMILE's own descriptors, and the least it takes."""
+"""emobase's functionals against openSMILE's own descriptors, and the shortest signal."""
 
 import subprocess
 import sys
@@ -6,35 +6,26 @@ import sys
 import numpy as np
 import pytest
 
-from features.functionals import COLUMNS, DIMS, check_finite, extract
-
-RATE = 16_000
-
-
-def noise(samples: int, seed: int = 0) -> np.ndarray:
-    return (np.random.default_rng(seed).normal(size=samples) * 0.1).astype(np.float32)
+from features.sets import FEATURES
+from features.sets.emobase_functionals import COLUMNS, extract
+from tests.support.signals import RATE, harmonics, noise
 
 
-def harmonics(f0: float, seconds: float = 1.0) -> np.ndarray:
-    t = np.arange(int(seconds * RATE)) / RATE
-    return 0.1 * sum(np.sin(2 * np.pi * f0 * k * t) / k for k in range(1, int(7500 / f0)))
-
-
-def test_the_columns_are_opensmiles() -> None:
+def test_the_columns_are_those_of_opensmile() -> None:
     import opensmile
 
     smile = opensmile.Smile(opensmile.FeatureSet.emobase, opensmile.FeatureLevel.Functionals)
     assert tuple(smile.feature_names) == COLUMNS
-    assert len(COLUMNS) == DIMS == 988
+    assert len(COLUMNS) == FEATURES["emobase_functionals"].dims == 988
 
 
 def test_the_columns_need_no_opensmile() -> None:
-    code = "import sys, features.functionals; print('opensmile' in sys.modules)"
+    code = "import sys, features.sets; print('opensmile' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
-def test_they_are_functionals_of_the_packages_descriptors() -> None:
+def test_values_are_functionals_of_opensmile_s_descriptors() -> None:
     import opensmile
 
     signal = np.concatenate([harmonics(150), noise(RATE), harmonics(300)]).astype(np.float32)
@@ -44,7 +35,7 @@ def test_they_are_functionals_of_the_packages_descriptors() -> None:
     descriptors = dict(zip(smile.feature_names, smile(signal, RATE)[0], strict=True))
     assert len(descriptors) == 26
     for name, x in descriptors.items():
-        x = x[:-3].astype(np.float64)  # (frames,): openSMILE leaves the last three out of them
+        x = x[:-3].astype(np.float64)  # (frames,): openSMILE ignores the last three
         t = np.arange(len(x))
         slope, start = np.polyfit(t, x, 1)
         quartiles = np.quantile(x, [0.25, 0.5, 0.75])
@@ -80,14 +71,16 @@ def test_one_row_however_long(samples: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "signal", [np.zeros(RATE), np.full(RATE, 0.25), np.eye(1, RATE, 8000)[0], harmonics(200)]
+    "signal",
+    [np.zeros(RATE), np.full(RATE, 0.25), np.eye(1, RATE, 8000)[0], harmonics(200)],
+    ids=["silence", "constant", "one click", "harmonics"],
 )
 def test_odd_signals_are_finite(signal: np.ndarray) -> None:
     assert np.isfinite(extract(signal, RATE)).all()
 
 
 @pytest.mark.filterwarnings("ignore:Segment too short")
-def test_640_samples_are_the_least_that_opensmile_takes() -> None:
+def test_opensmile_needs_at_least_640_samples() -> None:
     import opensmile
 
     smile = opensmile.Smile(opensmile.FeatureSet.emobase, opensmile.FeatureLevel.Functionals)
@@ -113,30 +106,3 @@ def test_same_signal_same_bits() -> None:
     before = signal.copy()
     np.testing.assert_array_equal(extract(signal, RATE), extract(signal.astype(float), RATE))
     np.testing.assert_array_equal(signal, before)
-
-
-def test_what_is_not_finite_is_named() -> None:
-    values = np.zeros((1, 988))
-    check_finite(values)
-    values[0, COLUMNS.index("F0_sma_kurtosis")] = np.nan
-    with pytest.raises(ValueError, match=r"not finite for F0_sma_kurtosis$"):
-        check_finite(values)
-    values[:] = np.inf
-    with pytest.raises(ValueError, match=r"for pcm_intensity_sma_max, .* and 983 more$"):
-        check_finite(values)
-
-
-@pytest.mark.parametrize(
-    ("samples", "rate", "reason"),
-    [
-        (np.zeros((1000, 2)), RATE, "mono"),
-        (np.zeros(1000, np.int16), RATE, "float"),
-        (np.zeros(639), RATE, r"too short: 639 samples at 16 kHz, the least is 640 \(40 ms\)"),
-        (np.zeros(319), 8000, "too short"),
-        (np.full(1000, np.nan), RATE, "finite"),
-        (np.zeros(1000), 0, "sample rate"),
-    ],
-)
-def test_what_cannot_be_extracted_is_refused(samples: np.ndarray, rate: int, reason: str) -> None:
-    with pytest.raises(ValueError, match=reason):
-        extract(samples, rate)

@@ -1,4 +1,4 @@
-"""IEMOCAP's reader on a small tree laid out as the release, with its traps."""
+"""The reader of IEMOCAP, on a small tree with the layout and the irregularities of the release."""
 
 import io
 import shutil
@@ -10,12 +10,14 @@ import pytest
 
 from features.context import previous_turns
 from features.corpora import CORPORA
-from features.manifest import Manifest, ManifestError
+from features.errors import ManifestError
+from features.manifest import Manifest
+from tests.support.corpora import problems
 
 HEAD = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
 
-# Ses01F_impro01 as spoken: the woman wears the markers, and both talk. M002 is `xxx`, F002 has
-# neither label nor recording, M003 is recorded and transcribed and has no label.
+# The spoken order of Ses01F_impro01, in which the woman wears the markers. M002 has the label
+# `xxx`, F002 has no label and no recording, M003 has a recording and a transcription only.
 SPOKEN = [
     ("F000", 6.2901, 8.2357, "neu"),
     ("M000", 10.0, 11.5, "neu"),
@@ -51,7 +53,7 @@ def line(name: str, start: float, end: float, text: str = "Excuse me.") -> str:
 
 
 def dialogue(root: Path, name: str, spoken: list, recorded: tuple = ()) -> None:
-    """A dialogue's three folders: labels one talker after the other, lines as spoken."""
+    """The three folders of a dialogue: labels by speaker, lines in the spoken order."""
     session = root / f"Session{name[4]}"
     labelled = [turn for turn in spoken if turn[3]]
     labels = "".join(
@@ -76,7 +78,7 @@ def release(tmp_path: Path) -> Path:
     for number in (2, 3, 4):
         dialogue(root, f"Ses0{number}F_impro02", [("M000", 0.5, 1.0, "hap"), ("F000", 2, 3, "neu")])
     dialogue(root, "Ses05M_script01_1b", [("M000", 0.5, 1.0, "neu"), ("F000", 2.0, 3.0, "sur")])
-    # The judges' own files lie below and are no labels.
+    # The files of single annotators are in a subfolder and are not labels.
     (root / "Session1/dialog/EmoEvaluation/Categorical").mkdir()
     judge = label("Ses01F_impro01_F000", 6.2901, 8.2357, "ang")
     (root / "Session1/dialog/EmoEvaluation/Categorical/Ses01F_impro01_e2_cat.txt").write_text(judge)
@@ -87,15 +89,11 @@ def read(root: Path) -> Manifest:
     return CORPORA["iemocap"](str(root))
 
 
-def problems(manifest: Manifest, words: str) -> list[str]:
-    return [problem.file for problem in manifest.problems if words in problem.reason]
-
-
 def turns(manifest: Manifest, name: str = "Ses01F_impro01") -> list[dict]:
     return [row for row in manifest.table.to_pylist() if row["dialogue"] == name]
 
 
-def test_counts_labels_and_talkers(release: Path) -> None:
+def test_rows_have_labels_and_speakers(release: Path) -> None:
     manifest = read(release)
     table = manifest.table
     assert manifest.root == str(release)
@@ -136,13 +134,13 @@ def test_counts_labels_and_talkers(release: Path) -> None:
     assert rows["Ses05M_script01_1b_M000"]["dialogue"] == "Ses05M_script01_1b"
 
 
-def test_order_is_the_transcription_s(release: Path) -> None:
+def test_turns_follow_the_transcription(release: Path) -> None:
     rows = turns(read(release))
     assert [row["id"].rpartition("_")[2] for row in rows] == ORDER
     assert [row["turn"] for row in rows] == list(range(8))
 
 
-def test_context_by_hand(release: Path) -> None:
+def test_context_of_a_dialogue(release: Path) -> None:
     rows = turns(read(release))
     own, other = previous_turns(*([row[key] for row in rows] for key in COLUMNS))
     #                         F000 M000 F001 M001 M002 F003 M003 F004
@@ -150,7 +148,7 @@ def test_context_by_hand(release: Path) -> None:
     assert other.tolist() == [-1, 0, 1, 2, 2, 4, 5, 6]
 
 
-def test_the_folder_above_will_do_and_case_does_not_matter(release: Path) -> None:
+def test_the_folder_above_and_other_case_are_accepted(release: Path) -> None:
     (release / "Session1").rename(release / "SESSION1")
     (release / "Session2" / "dialog").rename(release / "Session2" / "Dialog")
     manifest = read(release.parent)
@@ -160,13 +158,15 @@ def test_the_folder_above_will_do_and_case_does_not_matter(release: Path) -> Non
     assert files[0].startswith("IEMOCAP_full_release/SESSION1/")
 
 
-def test_what_is_neither_labelled_nor_recorded_is_counted(release: Path) -> None:
+def test_turns_without_label_and_recording_are_skipped_and_counted(release: Path) -> None:
     place = "Session1/dialog/transcriptions/Ses01F_impro01.txt"
     manifest = read(release)
-    assert problems(manifest, "neither labelled nor recorded") == [f"{place}:4", f"{place}:6"]
-    (reason,) = {p.reason for p in manifest.problems if "neither" in p.reason}
+    assert problems(manifest, "without a label and a recording") == [f"{place}:4", f"{place}:6"]
+    (reason,) = {
+        p.reason for p in manifest.problems if "without a label and a recording" in p.reason
+    }
     assert "(2 turns)" in reason
-    assert problems(manifest, "not labelled (1 turn)") == [
+    assert problems(manifest, "turn without a label (1 turn)") == [
         "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_M003.wav"
     ]
     assert problems(manifest, "17 of 10039 labelled turns") == ["."]
@@ -179,37 +179,37 @@ def test_a_missing_recording_keeps_its_row(release: Path) -> None:
     manifest = read(release)
     assert [row["id"].rpartition("_")[2] for row in turns(manifest)] == ORDER
     assert turns(manifest)[2]["file"] == file
-    assert problems(manifest, "labelled, and not on the disk (1 file)") == [file]
+    assert problems(manifest, "a labelled turn without its recording (1 file)") == [file]
 
 
-def test_recordings_that_nothing_names(release: Path) -> None:
+def test_recordings_without_label_and_transcription_are_skipped(release: Path) -> None:
     folder = "Session2/sentences/wav/Ses02F_impro02"
     for name in ("Ses02F_impro02_F077", "copy of F000"):
         wav(release / folder / f"{name}.wav")
     manifest = read(release)
     assert len(manifest.table) == 18
-    assert problems(manifest, "no label and no transcription names, left out (2 turns)") == [
+    assert problems(manifest, "without a label and a transcription, skipped (2 turns)") == [
         f"{folder}/Ses02F_impro02_F077.wav",
         f"{folder}/copy of F000.wav",
     ]
 
 
-def test_labels_without_a_line_are_placed_by_time(release: Path) -> None:
+def test_labels_without_a_transcription_are_placed_by_time(release: Path) -> None:
     path = release / "Session1/dialog/transcriptions/Ses01F_impro01.txt"
     kept = [ln for ln in path.read_text().splitlines(True) if "_M001" not in ln]
     path.write_text("".join(kept))
     manifest = read(release)
     assert [row["id"].rpartition("_")[2] for row in turns(manifest)] == ORDER
     assert turns(manifest)[3]["text"] is None
-    assert len(problems(manifest, "not in the transcriptions (1 turn)")) == 1
-    path.unlink()  # all by time: M003, which only the transcription had, is no turn any more
+    assert len(problems(manifest, "without a transcription (1 turn)")) == 1
+    path.unlink()  # all by time; without its transcription, M003 is not a turn
     manifest = read(release)
     order = [turn for turn in ORDER if turn != "M003"]
     assert [row["id"].rpartition("_")[2] for row in turns(manifest)] == order
-    assert len(problems(manifest, "not in the transcriptions (7 turns)")) == 7
+    assert len(problems(manifest, "without a transcription (7 turns)")) == 7
 
 
-def test_windows_lines_encodings_and_macos_files(release: Path) -> None:
+def test_line_ends_encodings_and_macos_files(release: Path) -> None:
     texts = release / "Session1/dialog/transcriptions"
     path = texts / "Ses01F_impro01.txt"
     data = path.read_bytes().replace(b"\n", b"\r\n")
@@ -233,7 +233,7 @@ def test_windows_lines_encodings_and_macos_files(release: Path) -> None:
         place,
         "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt",
     }
-    assert set(problems(manifest, "left behind by a file manager, not read (4 files)")) == {
+    assert set(problems(manifest, "left behind by a file manager, skipped (4 files)")) == {
         ".DS_Store",
         "Session1/dialog/EmoEvaluation/._Ses01F_impro01.txt",
         "Session1/sentences/wav/Ses01F_impro01/._Ses01F_impro01_F000.wav",
@@ -241,7 +241,7 @@ def test_windows_lines_encodings_and_macos_files(release: Path) -> None:
     }
 
 
-def test_lines_that_are_none(release: Path) -> None:
+def test_invalid_lines_are_skipped(release: Path) -> None:
     path = release / "Session1/dialog/transcriptions/Ses01F_impro01.txt"
     again = line("Ses01F_impro01_F000", 30.0, 31.0)
     path.write_text("M: You did this to me.\n" + path.read_text() + again)
@@ -251,11 +251,11 @@ def test_lines_that_are_none(release: Path) -> None:
     assert [row["id"].rpartition("_")[2] for row in turns(manifest)] == ORDER
     place = "Session1/dialog/transcriptions/Ses01F_impro01.txt"
     assert problems(manifest, "without a turn's id and times") == [f"{place}:1"]
-    assert problems(manifest, "transcribed a second time") == [f"{place}:12"]
-    assert len(problems(manifest, "a label that cannot be read")) == 1
+    assert problems(manifest, "that is transcribed twice") == [f"{place}:12"]
+    assert len(problems(manifest, "a label with a wrong format")) == 1
 
 
-def test_half_a_corpus_is_named(release: Path) -> None:
+def test_missing_parts_are_reported(release: Path) -> None:
     shutil.rmtree(release / "Session4")
     shutil.rmtree(release / "Session2/dialog/transcriptions")
     manifest = read(release)
@@ -264,12 +264,12 @@ def test_half_a_corpus_is_named(release: Path) -> None:
     assert problems(manifest, "missing (1 folder)") == ["Session2/dialog/transcriptions"]
 
 
-def test_a_turn_labelled_twice_is_refused(release: Path) -> None:
+def test_a_turn_with_two_labels_is_refused(release: Path) -> None:
     folder = release / "Session1/dialog/EmoEvaluation"
     shutil.copy(folder / "Ses01M_script01_1.txt", folder / "Ses01M_script01_1 copy.txt")
     with pytest.raises(ManifestError) as caught:
         read(release)
-    assert "2 turns are labelled twice (Ses01M_script01_1_F000 in" in str(caught.value)
+    assert "2 turns have two labels (Ses01M_script01_1_F000 in" in str(caught.value)
     assert "Ses01M_script01_1 copy.txt:3" in str(caught.value)
 
 
@@ -283,19 +283,19 @@ def test_other_roots_are_refused(release: Path, tmp_path: Path) -> None:
         read(tmp_path / "IEMOCAP.tar.gz")
     for session in range(1, 6):
         shutil.rmtree(release / f"Session{session}/dialog/EmoEvaluation")
-    with pytest.raises(ManifestError, match="no label in dialog/EmoEvaluation"):
+    with pytest.raises(ManifestError, match="dialog/EmoEvaluation of its sessions has no label"):
         read(release)
     shutil.copytree(release / "Session1", release.parent / "b" / "session1")
     with pytest.raises(ManifestError, match="a session twice"):
         read(release.parent)
 
 
-def test_a_uri(release: Path) -> None:
+def test_a_uri_is_accepted(release: Path) -> None:
     manifest = CORPORA["iemocap"](f"file://{release}")
     assert manifest.root == f"file://{release}"
     assert manifest.table == read(release).table
 
 
-def test_merged_counts(release: Path) -> None:
+def test_happy_and_excited_can_be_merged(release: Path) -> None:
     emotions = Counter(read(release).table["emotion"].to_pylist())
     assert emotions["hap"] + emotions["exc"] == 4

@@ -1,4 +1,4 @@
-"""EmoBox's manifests, their official folds, and where speakers come from."""
+"""The reader of EmoBox: manifests, official folds, speakers."""
 
 import json
 import re
@@ -8,9 +8,11 @@ import pytest
 
 from features.corpora import CORPORA
 from features.corpora.emobox import SPEAKERS
-from features.manifest import Manifest, ManifestError
+from features.errors import ManifestError
+from features.manifest import Manifest
+from tests.support.corpora import problems, refused
 
-# One path of each corpus, as EmoBox writes it, and who speaks there.
+# A path of each corpus as in EmoBox, and its speaker.
 PATHS = {
     "aesdd": ("disgust/d16 (5).wav", "5"),
     "cafe": ("CaFE_48k/Surprise/Faible/10-S-1-2.wav", "10"),
@@ -60,7 +62,7 @@ def wavs(*stems: str, **more: object) -> list[str]:
 
 
 class Box:
-    """A folder of EmoBox's with one corpus in it."""
+    """An EmoBox folder with one corpus."""
 
     def __init__(self, root: Path, name: str = "emodb") -> None:
         self.root, self.name = root, name
@@ -93,10 +95,6 @@ def box(tmp_path: Path) -> Box:
 
 def column(manifest: Manifest, name: str) -> list:
     return manifest.table[name].to_pylist()
-
-
-def problems(manifest: Manifest, words: str) -> list[str]:
-    return [problem.file for problem in manifest.problems if words in problem.reason]
 
 
 A, B, C = (["03a01Wa", "03a02Na"], ["08a01Wa"], ["09b01Fb"])
@@ -139,12 +137,19 @@ def test_no_official_folds(box: Box) -> None:
     ("folds", "why"),
     [
         ({1: {"train": B + C, "test": A}, 2: {"train": A, "test": B + C + A[:1]}}, "in two parts"),
-        ({1: {"train": B + C, "test": A}, 2: {"train": A, "test": B}}, "does not train on all"),
-        ({1: {"train": B, "test": A}, 2: {"train": A, "test": B}}, "3 of 4 are tested, 3 times"),
+        (
+            {1: {"train": B + C, "test": A}, 2: {"train": A, "test": B}},
+            "does not train on all utterances",
+        ),
+        (
+            {1: {"train": B, "test": A}, 2: {"train": A, "test": B}},
+            "3 of 4 utterances are tested, 3 times",
+        ),
         ({1: {"train": A + B, "test": B}}, "fold 1 has 1 utterances in two parts"),
     ],
+    ids=["overlapping parts", "untrained utterances", "untested utterances", "one bad fold"],
 )
-def test_folds_that_are_no_partition_are_not_used(box: Box, folds: dict, why: str) -> None:
+def test_folds_that_are_not_a_partition_are_skipped(box: Box, folds: dict, why: str) -> None:
     box.whole(wavs(*A, *B, *C))
     for number, parts in folds.items():
         box.fold(number, **{part: wavs(*stems) for part, stems in parts.items()})
@@ -154,19 +159,21 @@ def test_folds_that_are_no_partition_are_not_used(box: Box, folds: dict, why: st
     assert why in reason
 
 
-def test_compared_with_the_disk(box: Box) -> None:
+def test_manifests_are_compared_with_the_recordings(box: Box) -> None:
     box.whole([*wavs(*A), wavs(*A)[0], ""])
     box.audio(A[0], "03a09Ta", "._03a01Wa")
     (box.data / "fold_1").mkdir()
     (box.data / "fold_1" / "emodb_test_fold1.jsonl").write_text("{}")
     manifest = box.read()
-    assert problems(manifest, "(1 file): put the corpus under downloads/") == [
+    assert problems(manifest, "does not exist (1 file): put the corpus under downloads/") == [
         f"downloads/emodb/wav/{A[1]}.wav"
     ]
-    assert problems(manifest, "does not name, left out") == ["downloads/emodb/wav/03a09Ta.wav"]
+    assert problems(manifest, "does not name, skipped") == ["downloads/emodb/wav/03a09Ta.wav"]
     assert problems(manifest, "file manager") == ["downloads/emodb/wav/._03a01Wa.wav"]
-    assert problems(manifest, "there twice (1 line)") == ["emodb.jsonl:3"]
-    assert problems(manifest, "by its name, not read") == ["fold_1/emodb_test_fold1.jsonl"]
+    assert problems(manifest, "a repeated line (1 line)") == ["emodb.jsonl:3"]
+    assert problems(manifest, "not the name of an EmoBox manifest, skipped") == [
+        "fold_1/emodb_test_fold1.jsonl"
+    ]
 
 
 def test_segments_of_a_long_recording(box: Box) -> None:
@@ -189,18 +196,18 @@ def test_speakers_from_names(name: str, tmp_path: Path) -> None:
     assert column(box.read(), "speaker") == [speaker]
 
 
-def test_every_scheme_is_tried() -> None:
+def test_every_pattern_has_a_path() -> None:
     assert PATHS.keys() == SPEAKERS.keys()
     assert all(re.compile(pattern).groups >= 1 for pattern in SPEAKERS.values())
 
 
-def test_speakers_that_nothing_tells(tmp_path: Path) -> None:
+def test_unknown_speakers_are_refused(tmp_path: Path) -> None:
     box = Box(tmp_path, "meld")
     line = record("output_repeated_splits_test/dia279_utt14.mp4", name="meld")
     box.whole([line])
     with pytest.raises(ManifestError) as caught:
         box.read()
-    assert "the speaker of 1 of 1 utterances is not known (meld-dia279_utt14)" in str(caught.value)
+    assert "the speaker of 1 of 1 utterances is unknown (meld-dia279_utt14)" in str(caught.value)
     assert "speakers.csv" in str(caught.value)
     (box.data / "speakers.csv").write_bytes(b"key,speaker\r\nmeld-dia279_utt14,Monica\r\n")
     assert column(box.read(), "speaker") == ["Monica"]
@@ -208,25 +215,23 @@ def test_speakers_that_nothing_tells(tmp_path: Path) -> None:
     assert column(box.read(), "speaker") == ["Ross"]
 
 
-def test_what_is_refused(box: Box, tmp_path: Path) -> None:
-    def refused(root: Path) -> str:
-        with pytest.raises(ManifestError) as caught:
-            CORPORA["emobox"](str(root))
-        return str(caught.value)
-
+def test_other_manifests_are_refused(box: Box, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "is not EmoBox's" in refused(tmp_path / "empty")
+    assert "is not EmoBox's" in refused("emobox", tmp_path / "empty")
     box.whole([*wavs(*A), record("other/03a01Wa.wav")])
-    assert "emodb-03a01Wa is two utterances, in emodb.jsonl:1 and emodb.jsonl:3" in refused(
-        box.data
+    assert (
+        "emodb.jsonl:1 and emodb.jsonl:3 are different utterances with the key emodb-03a01Wa"
+        in refused("emobox", box.data)
     )
     box.whole(["{}"])
-    assert "emodb.jsonl:1: a line is an object with key, wav and emo" in refused(box.data)
+    assert "emodb.jsonl:1: the line must be an object with key, wav and emo" in refused(
+        "emobox", box.data
+    )
     box.whole(["[1, 2"])
-    assert "emodb.jsonl:1" in refused(box.data)
+    assert "emodb.jsonl:1" in refused("emobox", box.data)
     box.whole([""])
-    assert "no lines" in refused(box.data)
+    assert "its manifests are empty" in refused("emobox", box.data)
     box.fold(1, train=wavs(*A), test=wavs(*B))
     other = Box(box.root, "savee")
     other.fold(1, train=[record("KL_n23.wav", name="savee")])
-    assert "holds 2 corpora (emodb, savee)" in refused(box.root / "data")
+    assert "holds 2 corpora (emodb, savee)" in refused("emobox", box.root / "data")

@@ -1,3 +1,5 @@
+"""The demo corpus: its plan, its audio, and the errors of making it."""
+
 import csv
 import hashlib
 import importlib.util
@@ -13,6 +15,7 @@ from scipy.stats import chi2_contingency
 
 from features.corpora import demo
 from features.corpora.demo import EMOTIONS, SENTENCES, DemoSettings, Turn, make_demo_corpus, plan
+from features.errors import DependencyError, FolderError, StorageError
 
 SMALL = DemoSettings(sessions=2, dialogues=1, turns=4, seed=3)
 needs_espeak = pytest.mark.skipif(
@@ -29,8 +32,10 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def carried(turns: list[Turn]) -> tuple[float, float, float]:
-    """Of turns after both speakers' previous ones, that differ: shares equal to the speaker's
-    own, to the other's, and to neither."""
+    """Shares of turns that repeat the speaker's own, the other's, or neither previous emotion.
+
+    Counts only turns for which these two emotions differ.
+    """
     counts: Counter[str] = Counter()
     latest: dict[tuple[str, str], str] = {}
     for turn in turns:
@@ -46,8 +51,8 @@ def carried(turns: list[Turn]) -> tuple[float, float, float]:
     return tuple(counts[key] / counts.total() for key in ("own", "other", "neither"))
 
 
-def labelled_apart(first: list[str], second: list[str]) -> float:
-    """p of the hypothesis that two labellings of the same turns have nothing to do."""
+def independence(first: list[str], second: list[str]) -> float:
+    """p of the hypothesis that two labels of the same turns are independent."""
     rows, columns = sorted(set(first)), sorted(set(second))
     table = np.zeros((len(rows), len(columns)))
     for a, b in zip(first, second, strict=True):
@@ -82,7 +87,7 @@ def test_default_plan_has_five_sessions_of_two_voices_and_600_utterances() -> No
     assert min(Counter(turn.label for turn in turns if turn.label in EMOTIONS).values()) >= 80
 
 
-def test_every_session_has_voices_of_its_own() -> None:
+def test_every_session_has_its_own_voices() -> None:
     turns = plan(DemoSettings(sessions=25, dialogues=1, turns=8))
     voices = {turn.speaker: turn.voice for turn in turns}
     assert len(voices) == len(set(voices.values())) == 50
@@ -104,7 +109,7 @@ def test_emotions_carry_over_as_set(own: float, other: float) -> None:
     assert carried(turns) == pytest.approx(expected, abs=0.02)
 
 
-def test_without_contagion_neighbours_tell_nothing() -> None:
+def test_without_own_and_other_neighbours_give_no_information() -> None:
     turns = plan(DemoSettings(dialogues=100, own=0, other=0))
     assert carried(turns) == pytest.approx((0.25, 0.25, 0.5), abs=0.02)
 
@@ -116,13 +121,13 @@ def test_prior_sets_the_classes_shares() -> None:
     assert found == pytest.approx([0.4, 0.1, 0.3, 0.2], abs=0.02)
 
 
-def test_text_tells_nothing_of_the_emotion() -> None:
+def test_text_is_independent_of_the_emotion() -> None:
     assert len(set(SENTENCES)) >= 40
-    # Contagion makes neighbours alike, and a chi-squared test wants independent rows.
+    # No carry-over, because a chi-squared test needs independent rows.
     turns = plan(DemoSettings(dialogues=100, own=0, other=0))
     emotions, phrases = [turn.emotion for turn in turns], [turn.phrase for turn in turns]
-    assert labelled_apart(emotions, phrases) > 0.01
-    assert labelled_apart([turn.voice for turn in turns], phrases) > 0.01
+    assert independence(emotions, phrases) > 0.01
+    assert independence([turn.voice for turn in turns], phrases) > 0.01
 
 
 def test_emotions_sound_different_and_overlap(long_plan: list[Turn]) -> None:
@@ -137,7 +142,7 @@ def test_emotions_sound_different_and_overlap(long_plan: list[Turn]) -> None:
         assert values("sad", name).max() > values("hap", name).min()
 
 
-def test_without_jitter_a_speaker_shows_an_emotion_in_one_way() -> None:
+def test_without_jitter_a_speaker_has_one_manner_for_each_emotion() -> None:
     turns = plan(DemoSettings(overlap=0, bland=0))
     ways = {(t.speaker, t.emotion): (t.rate, t.pitch, t.pitch_range, t.level) for t in turns}
     assert all(
@@ -149,13 +154,14 @@ def test_without_jitter_a_speaker_shows_an_emotion_in_one_way() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"own": 0.7, "other": 0.4}, {"prior": (0, 0, 0, 0)}, {"sessions": 0}, {"no_such": 1}],
+    ids=str,
 )
 def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         DemoSettings.model_validate(wrong)
 
 
-def test_mixed_turns_sound_in_part_as_another_emotion_and_change_nothing_else() -> None:
+def test_mixed_turns_have_a_half_of_another_emotion_and_change_nothing_else() -> None:
     settings = DemoSettings(dialogues=40, speaker_style=0.0, overlap=0.0, bland=0.0, mixed=0.4)
     turns, plain = plan(settings), plan(settings.model_copy(update={"mixed": 0.0}))
     assert all(turn.later is None for turn in plain)
@@ -171,7 +177,7 @@ def test_mixed_turns_sound_in_part_as_another_emotion_and_change_nothing_else() 
             continue
         felt = [getattr(same, key) for key in manners]
         halves = [[getattr(half, key) for key in manners] for half in (turn, turn.later)]
-        assert felt in halves  # one half is as it would have been
+        assert felt in halves  # one half is the unmixed manner
         assert halves[0] != halves[1]
         first += halves[0] == felt
     mixed = sum(turn.later is not None for turn in turns)
@@ -185,7 +191,7 @@ def test_a_mixed_turn_is_spoken_in_two_halves(tmp_path: Path) -> None:
     checked = 0
     for turn in plan(settings):
         assert turn.later is not None
-        if abs(turn.level - turn.later.level) < 8:  # words differ by some decibels themselves
+        if abs(turn.level - turn.later.level) < 8:  # words differ by some decibels anyway
             continue
         with wave.open(str(tmp_path / f"mixed/wav/{turn.session}/{turn.id}.wav")) as audio:
             samples = np.frombuffer(audio.readframes(audio.getnframes()), np.int16).astype(float)
@@ -194,22 +200,6 @@ def test_a_mixed_turn_is_spoken_in_two_halves(tmp_path: Path) -> None:
         assert (power[0] > power[1]) == (turn.level > turn.later.level), turn.id
         checked += 1
     assert checked
-
-
-@needs_espeak
-def test_a_corpus_from_before_there_were_mixed_turns_is_still_known(
-    small: Path, tmp_path: Path
-) -> None:
-    signature = small / "settings.json"
-    now = signature.read_text()
-    assert '"mixed": 0.0' in now
-    try:
-        signature.write_text(now.replace('  "mixed": 0.0,\n', ""))
-        assert make_demo_corpus(str(small), SMALL) == str(small / "manifest.csv")
-        with pytest.raises(FileExistsError, match="other settings"):
-            make_demo_corpus(str(small), SMALL.model_copy(update={"mixed": 0.5}))
-    finally:
-        signature.write_text(now)
 
 
 @needs_espeak
@@ -271,26 +261,26 @@ def test_voices_differ(tmp_path: Path) -> None:
 
 
 @needs_espeak
-def test_a_finished_corpus_is_kept_and_another_refused(
+def test_a_finished_corpus_is_kept_and_other_folders_are_refused(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(small)
-    monkeypatch.setattr(demo, "_speak", None)  # nothing may be spoken
+    monkeypatch.setattr(demo, "_speak", None)  # speaking would fail
     assert make_demo_corpus(str(small), SMALL) == str(small / "manifest.csv")
-    with pytest.raises(FileExistsError, match="other settings"):
+    with pytest.raises(FolderError, match="other settings"):
         make_demo_corpus(str(small), SMALL.model_copy(update={"seed": 9}))
     assert contents(small) == before
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="something else"):
+    with pytest.raises(FolderError, match="something else"):
         make_demo_corpus(str(tmp_path), SMALL)
     assert contents(tmp_path).keys() == {"notes.txt"}
 
 
 @needs_espeak
-def test_progress_and_an_interruption_leave_nothing_half_made(tmp_path: Path) -> None:
+def test_an_interruption_leaves_no_incomplete_corpus(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     target = tmp_path / "corpus"
-    target.mkdir()  # an empty folder is as good as none
+    target.mkdir()  # an empty folder is accepted
 
     def stop(done: int, total: int) -> None:
         calls.append((done, total))
@@ -307,17 +297,29 @@ def test_progress_and_an_interruption_leave_nothing_half_made(tmp_path: Path) ->
 
 
 @needs_espeak
-def test_a_failed_synthesis_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_synthesis_is_a_dependency_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(demo.sys, "path", [])
     monkeypatch.setattr(demo, "find_spec", lambda name: object())
     monkeypatch.setenv("PYTHONHOME", str(tmp_path))
-    with pytest.raises(RuntimeError, match="could not speak"):
+    with pytest.raises(DependencyError, match=r"could not speak the demo corpus .*exit code"):
         make_demo_corpus(str(tmp_path / "corpus"), SMALL)
     assert not list(tmp_path.iterdir())
 
 
-def test_missing_espeak_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_espeak_is_a_dependency_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(demo, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"pip install ser-orchestrator\[demo\]"):
+    with pytest.raises(DependencyError, match=r"pip install ser-orchestrator\[demo\]"):
         make_demo_corpus(str(tmp_path / "corpus"), SMALL)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(
+        StorageError, match=r"cannot write .*/file/corpus: (File exists|Not a directory)"
+    ):
+        make_demo_corpus(str(tmp_path / "file" / "corpus"), SMALL)

@@ -1,4 +1,4 @@
-"""An audformat database as a manifest."""
+"""The reader of audformat databases."""
 
 import importlib
 from pathlib import Path
@@ -9,14 +9,14 @@ import pytest
 import soundfile
 
 from features.corpora import CORPORA
-from features.manifest import ManifestError
+from features.errors import DependencyError, ManifestError
 
 audformat = pytest.importorskip("audformat")
 
 
 @pytest.fixture
 def database() -> Any:
-    """Two segments of a.wav to train on, all of b.wav to test on."""
+    """Two segments of a.wav in the train split, and the whole b.wav in the test split."""
     db = audformat.Database("example")
     db.schemes["emotion"] = audformat.Scheme(labels=["ang", "hap"])
     people = {"s1": {"gender": "female"}, "s2": {"gender": "male"}}
@@ -58,20 +58,20 @@ def test_round_trip(database: Any, tmp_path: Path) -> None:
     assert manifest.root == str(tmp_path)
     (problem,) = manifest.problems
     assert problem.file == "b.wav"
-    assert "not on the disk (1 file)" in problem.reason
+    assert "does not exist (1 file)" in problem.reason
 
 
-def test_what_is_refused(database: Any, tmp_path: Path) -> None:
+def test_other_roots_are_refused(database: Any, tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"no db\.yaml"):
         CORPORA["audformat"](str(tmp_path))
     with pytest.raises(ManifestError, match="local folder"):
         CORPORA["audformat"]("s3://bucket/db")
     del database["files"].columns["speaker"]
-    with pytest.raises(ManifestError, match="named speaker"):
+    with pytest.raises(ManifestError, match="has the name speaker"):
         read(database, tmp_path / "a")
 
 
-def test_two_emotions_of_a_segment(database: Any, tmp_path: Path) -> None:
+def test_two_emotions_of_a_segment_are_refused(database: Any, tmp_path: Path) -> None:
     table = database["again"] = audformat.Table(audformat.filewise_index(["b.wav"]))
     table["emotion"] = audformat.Column(scheme_id="emotion")
     table["emotion"].set(["ang"])
@@ -79,12 +79,14 @@ def test_two_emotions_of_a_segment(database: Any, tmp_path: Path) -> None:
         read(database, tmp_path)
 
 
-def test_without_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_package_is_a_dependency_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def absent(name: str) -> None:
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr(
         importlib.import_module("features.corpora.audformat"), "import_module", absent
     )
-    with pytest.raises(ImportError, match=r"pip install ser-orchestrator\[audformat\]"):
+    with pytest.raises(DependencyError, match=r"pip install ser-orchestrator\[audformat\]"):
         CORPORA["audformat"](str(tmp_path))

@@ -1,0 +1,75 @@
+"""The parts of a feature set: its configuration class and its registry entry."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class FeatureConfig(BaseModel):
+    """The options that all feature sets share. An unknown key is an error.
+
+    Only `name` decides the extracted values. The other options apply when features are loaded,
+    so you can change them without a new extraction.
+
+    name : the feature set
+    normalize : the values that share one mean and deviation when they become z-scores. They are
+        always values of one speaker, because a speaker's level and voice say little about
+        emotion. `none` keeps the extracted values
+    max_errors : utterances without features that a run accepts. The default is 0: leaving out
+        utterances changes the corpus, so you must allow it
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    normalize: str
+    max_errors: int = Field(0, ge=0, json_schema_extra={"decides": "nothing"})
+
+    @property
+    def pooling(self) -> int:
+        """Frames that are averaged into one; 1 keeps every frame."""
+        return 1
+
+    @property
+    def cap(self) -> int | None:
+        """Frames that are kept of each utterance, before pooling; None keeps all."""
+        return None
+
+    @property
+    def cut(self) -> int | None:
+        """Frames of each segment into which an utterance is cut; None: utterances stay whole."""
+        return None
+
+    @property
+    def group(self) -> int | None:
+        """Neighbouring columns that share one mean and deviation; None: no normalisation."""
+        return None if self.normalize == "none" else 1
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """The registry entry of a feature set.
+
+    configuration : its options; the default of `name` is its name
+    extract : (samples, sample rate) -> (frames, dims) float32; raises ValueError for a signal
+        that cannot be used
+    dims : columns of a frame
+    identity : the texts that decide extracted values, beside the name and
+        `features.extract.EXTRACTION_VERSION`
+    picture : the columns that show an utterance to people: a spectrogram, or a curve
+    """
+
+    configuration: type[FeatureConfig]
+    extract: Callable[[npt.NDArray[np.floating], int], npt.NDArray[np.float32]]
+    dims: int
+    identity: Callable[[], tuple[str, ...]]
+    picture: slice
+
+
+def versions(*libraries: str) -> tuple[str, ...]:
+    """The names and versions of `libraries`, and of those that read all audio."""
+    return tuple(f"{name} {version(name)}" for name in (*libraries, "soundfile", "soxr"))
