@@ -1,16 +1,18 @@
-"""What a search looks over: one YAML file a model.
+"""Search spaces: one YAML file for each model, or a YAML file of your own.
 
-    first: {training.learning_rate: 1.0e-4, ...}      tried first: the published setting
+    first: {training.learning_rate: 1.0e-4, ...}      the first trial: the published setting
     parameters:
       training.learning_rate: {low: 1.0e-5, high: 1.0e-2, log: true}
       model.hidden_size: {choices: [64, 128, 256, 512]}
       model.regularizer_weight: {low: 0.1, high: 1.0, when: {model.regularizer: [penalty]}}
 
-Keys are dotted configuration keys. Two integers as bounds search integers, `step` makes a range
-countable, `when` opens a parameter only where an earlier one has one of the values.
+Keys are dotted configuration keys. If both ends of a range are integers, so are its values. `step`
+makes a range countable. With `when`, a parameter is open only if an earlier parameter has one of
+the listed values.
 """
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,11 @@ FOLDER = Path(__file__).parent
 
 
 class SpaceError(ValueError):
-    """A search space that cannot be searched."""
+    """A search space that does not exist or is not valid."""
 
 
 class Parameter(BaseModel):
-    """One dimension: `choices`, or a range from `low` to `high`."""
+    """One dimension of a space: `choices`, or a range from `low` to `high`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -37,65 +39,69 @@ class Parameter(BaseModel):
     when: dict[str, list[Any]] = {}
 
     @model_validator(mode="after")
-    def _one_kind(self) -> "Parameter":
+    def _check(self) -> "Parameter":
         if bool(self.choices) == (self.low is not None or self.high is not None):
             raise ValueError("give either `choices`, or `low` and `high`")
         if not self.choices:
             if self.low is None or self.high is None or self.low > self.high:
-                raise ValueError("`low` and `high` must both be given, and in that order")
+                raise ValueError("give both `low` and `high`, with `low` at most `high`")
             if self.log and (self.low <= 0 or self.step is not None):
                 raise ValueError("`log` needs a `low` above 0, and no `step`")
         return self
 
-    def suggest(self, trial: Any, name: str) -> Any:
-        """Ask an Optuna trial for a value."""
-        if self.choices:
-            return trial.suggest_categorical(name, self.choices)
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return trial.suggest_int(
-                name, self.low, self.high, step=int(self.step or 1), log=self.log
-            )
-        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
-
-    def holds(self, value: Any) -> bool:
-        """Whether `value` is one that the parameter can take."""
-        if self.choices:
-            return value in self.choices
+    @property
+    def _ends(self) -> tuple[int | float, int | float]:
+        """The first and the last value of a range."""
         assert self.low is not None
         assert self.high is not None
-        return isinstance(value, int | float) and self.low <= value <= self.high
+        return self.low, self.high
 
-    def bounds(self) -> list[Any]:
-        """Values that show whether the parameter fits its key: every choice, or ends and between.
+    @property
+    def _integer(self) -> bool:
+        """Whether the values of a range are integers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
 
-        The one between is what an integer or even-numbered key refuses of a range made for others.
+    def suggest(self, trial: Any, name: str) -> Any:
+        """The value that an Optuna trial suggests."""
+        if self.choices:
+            return trial.suggest_categorical(name, self.choices)
+        if self._integer:
+            return trial.suggest_int(name, *self._ends, step=int(self.step or 1), log=self.log)
+        return trial.suggest_float(name, *self._ends, step=self.step, log=self.log)
+
+    def allows(self, value: Any) -> bool:
+        """Whether the parameter can have this value."""
+        if self.choices:
+            return value in self.choices
+        low, high = self._ends
+        return isinstance(value, int | float) and low <= value <= high
+
+    def samples(self) -> list[Any]:
+        """Values that show whether a configuration key accepts the parameter.
+
+        All choices; or both ends of a range and a value between them. The value between detects a
+        key that accepts only integers or even numbers.
         """
         if self.choices:
             return list(self.choices)
-        assert self.low is not None
-        assert self.high is not None
-        step = self.step
-        if step is None:
-            whole = isinstance(self.low, int) and isinstance(self.high, int)
-            step = 1 if whole else (self.high - self.low) * 0.371
-        return [self.low, min(self.low + step, self.high), self.high]
+        low, high = self._ends
+        step = self.step or (1 if self._integer else (high - low) * 0.371)
+        return [low, min(low + step, high), high]
 
     def values(self, name: str) -> list[Any]:
-        """Every value, for a grid. Raises SpaceError for a range that cannot be counted."""
+        """All values, for a grid. Raises SpaceError for a range that cannot be counted."""
         if self.choices:
             return list(self.choices)
-        assert self.low is not None
-        assert self.high is not None
-        whole = isinstance(self.low, int) and isinstance(self.high, int)
-        step = self.step or (1 if whole and not self.log else None)
+        low, high = self._ends
+        step = self.step or (1 if self._integer and not self.log else None)
         if step is None:
             raise SpaceError(f"{name}: a grid needs `choices` or a `step`")
-        count = int((self.high - self.low) / step + 1e-9) + 1
-        return [self.low + i * step for i in range(count)]
+        count = int((high - low) / step + 1e-9) + 1
+        return [low + i * step for i in range(count)]
 
 
 class Space(BaseModel):
-    """A search space: the point to try first, and the parameters in the order they are asked."""
+    """A search space: its first point, and its parameters in the order of proposal."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -103,100 +109,76 @@ class Space(BaseModel):
     parameters: dict[str, Parameter] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _first_fits(self) -> "Space":
+    def _check_first(self) -> "Space":
         for name, value in self.first.items():
-            if name not in self.parameters or not self.parameters[name].holds(value):
-                raise ValueError(f"`first` has {name}: {value!r}, which is not in the space")
+            if name not in self.parameters or not self.parameters[name].allows(value):
+                raise ValueError(f"`first` has {name}: {value!r}, which `parameters` do not allow")
             if not self._open(self.parameters[name], self.first):
-                raise ValueError(f"`first` has {name}, which its `when` leaves closed")
+                raise ValueError(f"`first` has {name}, but its `when` does not hold")
         return self
 
-    def _open(self, parameter: Parameter, chosen: dict[str, Any]) -> bool:
-        return all(chosen.get(key) in values for key, values in parameter.when.items())
+    def _open(self, parameter: Parameter, point: dict[str, Any]) -> bool:
+        return all(point.get(key) in values for key, values in parameter.when.items())
+
+    def _point(self, value: Callable[[str], Any]) -> dict[str, Any]:
+        """The point with the `value` of each open parameter, by name and in order."""
+        point: dict[str, Any] = {}
+        for name, parameter in self.parameters.items():
+            if self._open(parameter, point):
+                point[name] = value(name)
+        return point
 
     def suggest(self, trial: Any) -> None:
-        """Optuna's define-by-run form of the space."""
-        chosen: dict[str, Any] = {}
-        for name, parameter in self.parameters.items():
-            if self._open(parameter, chosen):
-                chosen[name] = parameter.suggest(trial, name)
+        """Define the space for an Optuna trial."""
+        self._point(lambda name: self.parameters[name].suggest(trial, name))
 
     def has(self, point: dict[str, Any]) -> bool:
-        """Whether `point` is one: a value for each parameter that is open, and no other."""
-        opened: dict[str, Any] = {}
-        for name, parameter in self.parameters.items():
-            if self._open(parameter, opened):
-                if name not in point or not parameter.holds(point[name]):
-                    return False
-                opened[name] = point[name]
-        return opened == point
+        """Whether `point` has an allowed value for each open parameter, and no other keys."""
+        allowed = all(k in self.parameters and self.parameters[k].allows(point[k]) for k in point)
+        return allowed and self._point(point.get) == point
 
     def corners(self, name: str) -> list[dict[str, Any]]:
-        """Points that show whether a parameter fits: its `bounds`, with what opens it.
+        """Points with each of a parameter's `samples`, and values that open the parameter.
 
-        Raises SpaceError where it can never be open.
+        Raises SpaceError if the parameter can never be open.
         """
         opening = self._opening(name)
-        return [{**opening, name: value} for value in self.parameters[name].bounds()]
+        return [{**opening, name: value} for value in self.parameters[name].samples()]
 
     def _opening(self, name: str) -> dict[str, Any]:
         point: dict[str, Any] = {}
         names = list(self.parameters)
         for key, values in self.parameters[name].when.items():
             if key not in names[: names.index(name)]:
-                raise SpaceError(f"{name}: `when` names {key}, which is no earlier parameter")
-            held = [value for value in values if self.parameters[key].holds(value)]
-            if not held:
-                raise SpaceError(f"{name}: {key} is never one of {values}")
-            point |= {**self._opening(key), key: held[0]}
+                raise SpaceError(f"{name}: `when` names {key}, which is not an earlier parameter")
+            allowed = [value for value in values if self.parameters[key].allows(value)]
+            if not allowed:
+                raise SpaceError(f"{name}: `when` needs {key} in {values}, which it never is")
+            point |= {**self._opening(key), key: allowed[0]}
         return point
 
     def grid(self) -> list[dict[str, Any]]:
-        """Every point, the one to try first leading."""
+        """All points, with `first` at the front."""
         points = [self.first] if self.first else []
-        names = list(self.parameters)
         for values in itertools.product(*(p.values(n) for n, p in self.parameters.items())):
-            point: dict[str, Any] = {}
-            for name, value in zip(names, values, strict=True):
-                if self._open(self.parameters[name], point):
-                    point[name] = value
+            point = self._point(dict(zip(self.parameters, values, strict=True)).__getitem__)
             if point not in points:
                 points.append(point)
         return points
 
 
-MOST_CHARACTERS = 50_000
-"""Of a space's file. One of nesting without end would break the parser."""
-
-
 def load_space(name: str) -> Space:
-    """The space called `name` here, or in the YAML file at the path `name`.
-
-    Raises SpaceError where there is none, or where it is not one.
-    """
+    """Load the space with this name, or the YAML file with this path. Raises SpaceError."""
     known = sorted(path.stem for path in FOLDER.glob("*.yaml"))
     path = FOLDER / f"{name}.yaml" if name in known else Path(name)
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise SpaceError(f"{path}: not UTF-8 text: {error}") from None
-    except (OSError, ValueError):  # the latter of a name with a NUL
+        return Space.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError:
         raise SpaceError(f"no space {name}; known: {', '.join(known)}, or a YAML file") from None
-    if len(text) > MOST_CHARACTERS:
-        raise SpaceError(f"{path}: a search space has at most {MOST_CHARACTERS} characters")
-    try:
-        # Aliases of aliases are a few lines that stand for any number of values.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise SpaceError(f"{path}: write values out: a space has no YAML aliases")
-        raw = yaml.safe_load(text)
-    # Dates and numbers that are none are ValueErrors, deep nesting is a RecursionError.
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        if isinstance(error, SpaceError):
-            raise
-        raise SpaceError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    try:
-        return Space.model_validate(raw)
     except ValidationError as error:
         problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
+        key = ".".join(str(part) for part in problem["loc"]) or "the file"
         raise SpaceError(f"{path}: {key}: {problem['msg'].removeprefix('Value error, ')}") from None
+    # Text that is not UTF-8, and impossible dates and numbers, raise other ValueErrors.
+    except (yaml.YAMLError, ValueError) as error:
+        raise SpaceError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None

@@ -1,4 +1,4 @@
-"""IAAN and its three variants: one network with switches."""
+"""IAAN and its three variants, as options of one network."""
 
 from typing import Literal
 
@@ -6,40 +6,34 @@ import torch
 from torch import Tensor, nn
 
 from ser_models.attention import BahdanauAttention, InteractionAttention
-from ser_models.checks import at_least, is_share
+from ser_models.base import EmotionModel, check_sizes
 from ser_models.sequences import MaskedRecurrence, Output, Padded
 
 ContextKind = Literal["none", "previous", "random"]
 
 
-class IAAN(nn.Module):
+class IAAN(EmotionModel):
     """Interaction-aware attention network (Yeh, Lin and Lee, ICASSP 2019).
 
     BiGRU (current turn), two GRUs > Bahdanau attention (context turns)
     > interaction-aware attention > [h_c ; h_p ; h_r] > linear > ReLU > dropout > linear.
-    3,595,076 parameters at the published sizes with 45 descriptors and 4 classes; 3,529,540 where
-    it predicts from h_c alone, 761,668 without context.
+    Parameters at the published sizes with 45 descriptors and 4 classes: 3,595,076; 3,529,540 for
+    prediction from h_c alone; 761,668 without context.
 
-    Parameters
-    ----------
-    dims : descriptors a frame
-    classes : number of emotions
-    hidden_size : states of a context GRU, and of both directions of the BiGRU together (512)
-    attention_size : d of the attention layers (512)
-    projection_size : of the first projection; the paper is silent, the authors' code has 64
+    hidden_size : states of a context GRU, and of both directions of the BiGRU together (paper: 512)
+    attention_size : d of the attention layers (paper: 512)
+    projection_size : size of the first projection (authors' code: 64; the paper gives none)
     dropout : share dropped before and after each recurrent layer and after the first projection.
-        The paper says "90% dropout", its code keeps 0.9, its published run keeps all: 0.1 is ours
-    normalize_projection : layer normalisation of the first projection's output. The authors' code
-        normalises there; that it is over the layer, so that no utterance depends on the others
-        of its batch, is our choice
-    context : `previous` (the turns before), `random` (any of the dialogue: RandIAAN), or `none`
-        (BiGRU+ATT: attention and prediction from the current turn alone)
-    predict_from_context : False predicts from h_c alone (BiGRU+IAA)
+        The paper says "90% dropout", the authors' code keeps 0.9, and their published run keeps
+        all. 0.1 is ours
+    normalize_projection : whether layer normalisation follows the first projection, as in the
+        authors' code
+    context : `previous` (the turns before), `random` (any turns of the dialogue: RandIAAN) or
+        `none` (BiGRU+ATT: attention and prediction from the current turn alone)
+    predict_from_context : False to predict from h_c alone (BiGRU+IAA)
 
-    Shapes
-    ------
-    current, own, other : Padded of (batch, time, dims); own and other may be absent (length 0)
-    returns : Output with attention `current`, and `own`, `other` where the context is used
+    The output has the attention `current`, and `own` and `other` if the context is used. Turns in
+    `own` and `other` may be absent (length 0).
     """
 
     def __init__(
@@ -57,22 +51,17 @@ class IAAN(nn.Module):
     ) -> None:
         super().__init__()
         if hidden_size < 2 or hidden_size % 2:
-            raise ValueError(
-                f"hidden_size is {hidden_size}: it must be even, for half of it goes each way"
-            )
-        at_least(1, dims=dims, attention_size=attention_size, projection_size=projection_size)
-        at_least(2, classes=classes)
-        is_share(dropout=dropout)
+            raise ValueError(f"hidden_size is {hidden_size}: it must be even and at least 2")
+        check_sizes(dropout, dims=dims, classes=classes)
+        check_sizes(attention_size=attention_size, projection_size=projection_size)
         self.context: ContextKind = context
         self.predict_from_context = predict_from_context and context != "none"
-        self.current = MaskedRecurrence(
-            nn.GRU, dims, hidden_size // 2, bidirectional=True, dropout=dropout
-        )
+        self.current = MaskedRecurrence(nn.GRU, dims, hidden_size // 2, dropout, bidirectional=True)
         if context == "none":
             self.attention: nn.Module = BahdanauAttention(hidden_size, attention_size)
         else:
-            self.own = MaskedRecurrence(nn.GRU, dims, hidden_size, dropout=dropout)
-            self.other = MaskedRecurrence(nn.GRU, dims, hidden_size, dropout=dropout)
+            self.own = MaskedRecurrence(nn.GRU, dims, hidden_size, dropout)
+            self.other = MaskedRecurrence(nn.GRU, dims, hidden_size, dropout)
             self.own_pooling = BahdanauAttention(hidden_size, attention_size)
             self.other_pooling = BahdanauAttention(hidden_size, attention_size)
             self.attention = InteractionAttention(hidden_size, hidden_size, attention_size)
@@ -83,11 +72,11 @@ class IAAN(nn.Module):
         self.output = nn.Linear(projection_size, classes)
 
     def decayed_parameters(self) -> list[Tensor]:
-        """What weight decay applies to: the weights of the two projection layers (the paper)."""
+        """The weights of the two projection layers. The paper decays their biases too."""
         return [self.projection.weight, self.output.weight]
 
     def forward(
-        self, current: Padded, own: Padded | None = None, other: Padded | None = None
+        self, current: Padded, own: Padded | None = None, other: Padded | None = None, /
     ) -> Output:
         states = self.current(current)  # (batch, time, hidden)
         attention: dict[str, Tensor] = {}
@@ -95,7 +84,7 @@ class IAAN(nn.Module):
             pooled, attention["current"] = self.attention(states, current.mask)
         else:
             if own is None or other is None:
-                raise ValueError("this model attends to context turns: pass `own` and `other`")
+                raise ValueError("this model reads context turns: pass `own` and `other`")
             h_own, attention["own"] = self.own_pooling(self.own(own), own.mask)
             h_other, attention["other"] = self.other_pooling(self.other(other), other.mask)
             pooled, attention["current"] = self.attention(states, h_own, h_other, current.mask)

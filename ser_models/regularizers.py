@@ -1,7 +1,8 @@
-"""The "-r" of ACRNN-r and SSA-CRNN-r: a last layer that keeps its classes of one weight.
+"""The regularised last layer: the "-r" of ACRNN-r and SSA-CRNN-r.
 
-Source: the SSA-CRNN paper (Interspeech 2021). Against class collapse, every column W^c of the
-last layer should have the L1 norm tau = N / (C * sum_i ||x_i||_1) for a batch x_1..x_N.
+Source: the SSA-CRNN paper (Interspeech 2021). To prevent class collapse, every column W^c of the
+last layer should have the L1 norm tau = N / (C * sum_i ||x_i||_1) for a batch x_1..x_N. The paper
+does not say how the layer reaches this norm: `penalty` and `projection` are ours.
 """
 
 from typing import Literal
@@ -11,15 +12,11 @@ from torch import Tensor, nn
 
 RegularizerKind = Literal["none", "penalty", "projection"]
 
-EPSILON = 1e-6
-"""The least norm that is divided by: inputs that are all zero would make tau infinite (ours)."""
-
+EPSILON = 1e-6  # the smallest divisor (ours): inputs of zeros would make tau infinite
+MOMENTUM = 0.1  # of the running mean of ||x||_1: the weight of a new batch, as in batch norm
 PENALTY_WEIGHT = 0.01
-"""lambda where none is given. The paper gives none. At the initial weights of 128 inputs and four
-classes the penalty is then about 1.3, as large as the cross-entropy of a guess."""
-
-MOMENTUM = 0.1
-"""How fast the running mean of ||x||_1 follows the batches: batch normalisation's usual value."""
+"""The default of lambda (ours). At the initial weights of 128 inputs and four classes, the penalty
+is then about 1.3, as large as the cross-entropy of a guess."""
 
 
 def mean_norm(inputs: Tensor) -> Tensor:
@@ -28,7 +25,7 @@ def mean_norm(inputs: Tensor) -> Tensor:
 
 
 def target_norm(norm: Tensor, classes: int) -> Tensor:
-    """() tau = 1 / (C * norm), where `norm` is the mean of ||x_i||_1 (N of them sum to N norm)."""
+    """() tau = 1 / (C * norm); `norm` is the mean of ||x_i||_1 over the batch."""
     return 1 / (classes * norm.clamp(min=EPSILON))
 
 
@@ -38,31 +35,25 @@ def norm_penalty(weight: Tensor, target: Tensor) -> Tensor:
 
 
 def project(weight: Tensor, target: Tensor) -> Tensor:
-    """(classes, size): each row of `weight` rescaled to the L1 norm tau."""
+    """(classes, size): `weight` with each row rescaled to the L1 norm tau."""
     return weight * (target / weight.abs().sum(dim=1, keepdim=True).clamp(min=EPSILON))
 
 
 class RegularizedLinear(nn.Module):
-    """The last layer: linear, of one of three kinds.
+    """A linear last layer with an optional regulariser.
 
-    `none`: a plain linear layer. `penalty`: lambda * sum_c (||W^c||_1 - tau)^2 goes into the loss.
-    `projection`: each column is rescaled to norm tau in the forward pass. A logit of a projected
-    layer is at most ||x||_inf * tau, 1 / C at an average norm: posteriors are then flat, and their
-    order is what counts.
+    `none`: a plain linear layer. `penalty`: the loss contains lambda * sum_c (||W^c||_1 - tau)^2.
+    `projection`: the forward pass rescales each column to the norm tau. A logit is then at most
+    ||x||_inf * tau, or 1 / C at an average norm: posteriors are flat, and only their order counts.
 
-    Ours: tau is a target, and no gradient flows through it. A regularised layer has no bias, which
-    could favour a class however alike the columns are. In evaluation tau may not depend on the
-    batch, so `projection` keeps a running mean of ||x||_1 (momentum 0.1, set by the first batch),
-    as batch normalisation keeps its statistics; before any batch it is 1.
+    Ours: tau is a target, and no gradient flows through it. A regularised layer has no bias,
+    because a bias can favour a class even if all columns have the same norm. In evaluation, tau
+    must not depend on the batch, so `projection` keeps a running mean of ||x||_1, as batch
+    normalisation does. Its momentum is 0.1, the first batch sets it, and it starts at 1.
 
-    Parameters
-    ----------
-    weight : lambda of `penalty`; None is 0.01, for the paper gives none. An error with other kinds
-
-    Shapes
-    ------
+    weight : lambda of `penalty`; None means 0.01. An error with the other kinds
     inputs : (batch, size)
-    returns : (batch, classes), penalty () in training with `penalty` and else None
+    returns : (batch, classes) logits; () penalty in training with `penalty`, otherwise None
     """
 
     norm: Tensor
@@ -73,11 +64,9 @@ class RegularizedLinear(nn.Module):
     ) -> None:
         super().__init__()
         if kind not in ("none", "penalty", "projection"):
-            raise ValueError(f"regularizer is {kind!r}: it is none, penalty or projection")
+            raise ValueError(f"regularizer is {kind!r}: it must be none, penalty or projection")
         if weight is not None and kind != "penalty":
-            raise ValueError(
-                f"regularizer_weight is {weight}, but regularizer is {kind}: only penalty has one"
-            )
+            raise ValueError(f"regularizer_weight is {weight}, but {kind} has no weight: remove it")
         if weight is not None and weight < 0:
             raise ValueError(f"regularizer_weight is {weight}: it must be at least 0")
         self.kind: RegularizerKind = kind
@@ -91,19 +80,15 @@ class RegularizedLinear(nn.Module):
         weight = self.linear.weight
         if self.kind == "none" or (self.kind == "penalty" and not self.training):
             return self.linear(inputs), None
-        norm = self._norm(inputs.detach().to(weight.dtype))  # no half precision under autocast
+        if self.training:
+            norm = mean_norm(inputs.detach().to(weight.dtype))  # autocast gives half precision
+            if self.kind == "projection":
+                running = torch.lerp(self.norm, norm, MOMENTUM)
+                self.norm.copy_(torch.where(self.batches == 0, norm, running))
+                self.batches.add_(1)
+        else:
+            norm = self.norm
         target = target_norm(norm, len(weight))
         if self.kind == "penalty":
             return self.linear(inputs), self.penalty_weight * norm_penalty(weight, target)
         return nn.functional.linear(inputs, project(weight, target)), None
-
-    def _norm(self, inputs: Tensor) -> Tensor:
-        """() mean ||x||_1: of the batch in training, the running one in evaluation."""
-        if not self.training:
-            return self.norm
-        norm = mean_norm(inputs)
-        if self.kind == "projection":
-            running = torch.lerp(self.norm, norm, MOMENTUM)
-            self.norm.copy_(torch.where(self.batches == 0, norm, running))
-            self.batches.add_(1)
-        return norm

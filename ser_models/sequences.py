@@ -1,4 +1,4 @@
-"""What goes into a model and comes out of it, and layers that never see padding."""
+"""The input and output of a model, and layers whose results do not depend on padding."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ class Padded(NamedTuple):
     """Sequences of different lengths in one tensor.
 
     values : (batch, time, dims)
-    lengths : (batch,) int64; 0 where a sequence is absent
+    lengths : (batch,) int64; 0 if a sequence is absent
     """
 
     values: Tensor
@@ -18,27 +18,24 @@ class Padded(NamedTuple):
 
     @property
     def mask(self) -> Tensor:
-        """(batch, time), True where a frame is real."""
+        """(batch, time), True on real frames."""
         steps = torch.arange(self.values.shape[1], device=self.values.device)
         return steps[None, :] < self.lengths[:, None]
 
     def to(self, device: torch.device) -> "Padded":
-        """The same on `device`."""
-        return Padded(
-            self.values.to(device, non_blocking=True), self.lengths.to(device, non_blocking=True)
-        )
+        """Copy to `device`."""
+        return Padded(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
 class Output(NamedTuple):
-    """What a model makes of a batch.
+    """The output of a model for a batch.
 
     logits : (batch, classes)
     embedding : (batch, embedding)   input of the last layer
-    attention : name -> (batch, time)   weights over frames, 0 on padding; where a model pools
-        time, over its steps
-    speaker_logits : (batch, speakers)   of a model that learns the speakers too
+    attention : name -> (batch, time)   weights over frames or pooled steps, 0 on padding
+    speaker_logits : (batch, speakers)   only from a model that also classifies speakers
     speaker_embedding : (batch, embedding)   input of its speaker layer
-    penalty : ()   what a regulariser adds to the loss of this batch; None in evaluation
+    penalty : ()   the regulariser's term of the loss of this batch; None in evaluation
     """
 
     logits: Tensor
@@ -50,24 +47,17 @@ class Output(NamedTuple):
 
 
 class MaskedRecurrence(nn.Module):
-    """A one-layer GRU or LSTM whose states depend on real frames only, whatever the padding.
+    """A one-layer GRU or LSTM whose states depend on real frames only.
 
-    dropout > GRU or LSTM > dropout, both on values between layers and never on recurrent ones.
+    dropout > GRU or LSTM > dropout. Dropout acts between layers, never on recurrent connections.
 
-    Sequences are not packed: padding lies after the real frames, so the forward direction meets
-    it too late, and the backward one reads each sequence reversed in its own length. On a CPU
-    this took 60 % of the time of packing, for turns of 20 to 45 frames.
+    Sequences are not packed: the forward direction reads padding only after the real frames, and
+    the backward direction reads each sequence reversed within its own length. On a CPU, this took
+    60 % of the time of packed sequences, for turns of 20 to 45 frames.
 
-    Parameters
-    ----------
-    cell : nn.GRU or nn.LSTM
     hidden_size : states of one direction
-
-    Shapes
-    ------
     sequences : Padded of (batch, time, dims)
-    returns : (batch, time, size), zeros on padding; size is `hidden_size` for one direction and
-        2 * `hidden_size` for two
+    returns : (batch, time, `hidden_size`, or 2 * `hidden_size` if bidirectional), zeros on padding
     """
 
     def __init__(
@@ -75,8 +65,8 @@ class MaskedRecurrence(nn.Module):
         cell: type[nn.GRU] | type[nn.LSTM],
         dims: int,
         hidden_size: int,
-        bidirectional: bool = False,
         dropout: float = 0.0,
+        bidirectional: bool = False,
     ) -> None:
         super().__init__()
         self.ahead = cell(dims, hidden_size, batch_first=True)
@@ -87,35 +77,29 @@ class MaskedRecurrence(nn.Module):
         values = self.dropout(sequences.values)
         states, _ = self.ahead(values)  # (batch, time, hidden)
         if self.behind is not None:
-            order = self._reversal(sequences)
+            # (batch, time): reverses the real frames of each row; its own inverse.
+            steps = torch.arange(values.shape[1], device=values.device)[None]
+            lengths = sequences.lengths[:, None]
+            order = torch.where(steps < lengths, lengths - 1 - steps, steps)
             reversed_states, _ = self.behind(_reorder(values, order))
             states = torch.cat([states, _reorder(reversed_states, order)], dim=2)
         return self.dropout(states * sequences.mask[:, :, None])  # (batch, time, size)
 
-    @staticmethod
-    def _reversal(sequences: Padded) -> Tensor:
-        """(batch, time): where each frame goes when real frames are reversed; its own inverse."""
-        steps = torch.arange(sequences.values.shape[1], device=sequences.values.device)[None]
-        lengths = sequences.lengths[:, None]
-        return torch.where(steps < lengths, lengths - 1 - steps, steps)
-
 
 def _reorder(values: Tensor, order: Tensor) -> Tensor:
-    """`values` (batch, time, dims) with the frames of each row taken in `order` (batch, time)."""
+    """`values` (batch, time, dims) with the frames of each row in `order` (batch, time)."""
     return values.gather(1, order[:, :, None].expand(-1, -1, values.shape[2]))
 
 
 class MaskedBatchNorm(nn.Module):
     """Batch normalisation over the real frames of a batch (Ioffe and Szegedy 2015).
 
-    What `nn.BatchNorm1d` makes of the real frames laid end to end, without laying them so: the
-    shapes then do not depend on the lengths, and the layer compiles.
+    Equal to `nn.BatchNorm1d` on the concatenated real frames. Without concatenation, shapes do not
+    depend on the lengths, and the layer compiles.
 
-    Shapes
-    ------
     values : (batch, time, size)
-    mask : (batch, time)   True where a frame is real
-    returns : (batch, time, size); padding is normalised too, by statistics it has no part in
+    mask : (batch, time)   True on real frames
+    returns : (batch, time, size); padding is normalised but not part of the statistics
     """
 
     running_mean: Tensor
@@ -130,7 +114,7 @@ class MaskedBatchNorm(nn.Module):
         self.register_buffer("running_variance", torch.ones(size))
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        # Under autocast the values are of half precision, too coarse for sums over a batch.
+        # Under autocast the values have half precision, too coarse for sums over a batch.
         values = values.to(self.weight.dtype)
         if self.training:
             real = mask[:, :, None]

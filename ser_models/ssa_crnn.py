@@ -1,16 +1,16 @@
-"""SSA-CRNN-r: an emotion and a speaker classifier that are trained together."""
+"""SSA-CRNN-r: an emotion classifier and a speaker classifier that are trained together."""
 
 from torch import Tensor, nn
 
 from ser_models.acrnn import SLOPE, ConvolutionalEncoder
 from ser_models.attention import DotAttention, SelfSpeakerAttention
-from ser_models.checks import at_least, weight_matrices
+from ser_models.base import EmotionModel, check_sizes
 from ser_models.regularizers import RegularizedLinear, RegularizerKind
 from ser_models.sequences import Output, Padded
 
 
-class SSACRNN(nn.Module):
-    """Speaker attentive CRNN (Interspeech 2021): two ACRNNs, one of which reads the other's states.
+class SSACRNN(EmotionModel):
+    """Speaker attentive CRNN (Interspeech 2021).
 
     C_sp: encoder > attention pooling > linear > leaky ReLU > dropout > linear (speakers).
     C_em: encoder > self speaker attention over both encoders' states > linear > leaky ReLU
@@ -19,24 +19,18 @@ class SSACRNN(nn.Module):
     of 300 frames.
 
     The loss is cross-entropy of the emotions + `speaker_weight` * cross-entropy of the speakers
-    + the penalty, where there is one. The networks are trained together: the emotion's gradient
-    flows into the speaker's encoder too.
+    + the penalty of the regulariser. Both networks are trained together: the gradient of the
+    emotion loss also flows into the speaker encoder.
 
-    Parameters
-    ----------
-    dims, classes : as in `ACRNN`
-    speakers : number of speakers in training; in a fold whose test speakers are others, the
-        speaker logits of its test part mean nothing
-    segment : frames of a whole segment (300 in the paper); the query has half as many weights
-    speaker_weight : of the speaker's cross-entropy in the loss; 1, for the paper weighs neither
-    others : as in `ACRNN`, the same for both networks; the regulariser is the emotion layer's
+    speakers : number of speakers in the training part. If the test speakers are others, the
+        speaker logits of the test part have no meaning
+    segment : frames of a full segment (paper: 300), the most that a batch may have; the query has
+        half as many weights
+    speaker_weight : weight of the speakers' cross-entropy (the paper gives none; 1 is ours)
+    others : as in `ACRNN`, the same for both networks; only the emotion layer has a regulariser
 
-    Shapes
-    ------
-    current : Padded of (batch, time, dims), time at most `segment`; own, other are not looked at
-    returns : Output with attention `emotion` and `speaker` (a_em and a_sp, which sum to 1
-        together) and `speaker_pooling` (C_sp's own), each (batch, ceil(time / 2)): one step is two
-        frames, 20 ms
+    The output has the attention `emotion` and `speaker` (a_em and a_sp, which together sum to 1)
+    and `speaker_pooling` (of C_sp), each (batch, steps). A step is two frames, 20 ms.
     """
 
     def __init__(
@@ -58,25 +52,15 @@ class SSACRNN(nn.Module):
         regularizer_weight: float | None = None,
     ) -> None:
         super().__init__()
-        at_least(2, classes=classes, speakers=speakers)
-        at_least(1, segment=segment, embedding_size=embedding_size)
+        check_sizes(classes=classes, speakers=speakers)
+        check_sizes(segment=segment, embedding_size=embedding_size)
         if speaker_weight < 0:
             raise ValueError(f"speaker_weight is {speaker_weight}: it must be at least 0")
         self.segment = segment
         self.speaker_weight = speaker_weight
-        encoders = [
-            ConvolutionalEncoder(
-                dims,
-                first_maps=first_maps,
-                maps=maps,
-                conv_layers=conv_layers,
-                linear_size=linear_size,
-                hidden_size=hidden_size,
-                dropout=dropout,
-            )
-            for _ in range(2)
-        ]
-        self.emotion_encoder, self.speaker_encoder = encoders
+        sizes = (dims, first_maps, maps, conv_layers, linear_size, hidden_size, dropout)
+        self.emotion_encoder = ConvolutionalEncoder(*sizes)
+        self.speaker_encoder = ConvolutionalEncoder(*sizes)
         size = 2 * hidden_size  # d
         self.attention = SelfSpeakerAttention(size, (segment + 1) // 2)
         self.emotion_projection = nn.Linear(2 * size, embedding_size)
@@ -86,17 +70,9 @@ class SSACRNN(nn.Module):
         self.speaker_output = nn.Linear(embedding_size, speakers)
         self.dropout = nn.Dropout(dropout)
 
-    def decayed_parameters(self) -> list[Tensor]:
-        """What weight decay applies to: all weight matrices."""
-        return weight_matrices(self)
-
-    def forward(
-        self, current: Padded, own: Padded | None = None, other: Padded | None = None
-    ) -> Output:
-        if current.values.shape[1] > self.segment:
-            raise ValueError(
-                f"a batch has {current.values.shape[1]} frames, but segment is {self.segment}"
-            )
+    def forward(self, current: Padded, *context: Padded | None) -> Output:
+        if (frames := current.values.shape[1]) > self.segment:
+            raise ValueError(f"a batch has {frames} frames, but segment is {self.segment}")
         h_em, mask = self.emotion_encoder(current)
         h_sp, _ = self.speaker_encoder(current)
         c_em, a_em, a_sp = self.attention(h_em, h_sp, mask)  # (batch, 2 * d)
@@ -104,11 +80,12 @@ class SSACRNN(nn.Module):
         z_em = nn.functional.leaky_relu(self.emotion_projection(c_em), SLOPE)
         z_sp = nn.functional.leaky_relu(self.speaker_projection(c_sp), SLOPE)
         logits, penalty = self.output(self.dropout(z_em))
-        return Output(
-            logits,
-            z_em,
-            {"emotion": a_em, "speaker": a_sp, "speaker_pooling": pooling},
-            speaker_logits=self.speaker_output(self.dropout(z_sp)),
-            speaker_embedding=z_sp,
-            penalty=penalty,
-        )
+        attention = {"emotion": a_em, "speaker": a_sp, "speaker_pooling": pooling}
+        speaker_logits = self.speaker_output(self.dropout(z_sp))
+        return Output(logits, z_em, attention, speaker_logits, z_sp, penalty)
+
+    def extra_loss(self, output: Output, speakers: Tensor) -> Tensor:
+        """`speaker_weight` * cross-entropy of the speakers, summed over the batch."""
+        assert output.speaker_logits is not None
+        logits = output.speaker_logits.float()  # half precision under autocast
+        return self.speaker_weight * nn.functional.cross_entropy(logits, speakers, reduction="sum")

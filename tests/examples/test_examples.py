@@ -1,4 +1,4 @@
-"""Examples and search spaces run as they stand; what the documentation says of models is so."""
+"""The example configurations and the search spaces are valid, and docs/models.md is correct."""
 
 import re
 import wave
@@ -9,9 +9,9 @@ import torch
 import yaml
 
 from features.sets import FEATURES
-from orchestrator.config.sections import Configuration, load
-from orchestrator.data.prepare import corpus_folds, read_corpus
-from orchestrator.sweep.run import check
+from orchestrator.config.parsing import load
+from orchestrator.data.prepare import Plan, plan_folds
+from orchestrator.sweep.check import check
 from search_spaces import FOLDER, load_space
 from ser_models import MODELS, Sizes
 
@@ -19,6 +19,7 @@ EXAMPLES = sorted(Path(__file__).parents[2].glob("examples/*.yaml"))
 
 
 def wav(path: Path) -> None:
+    """Write 0.1 s of silence."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
@@ -26,7 +27,7 @@ def wav(path: Path) -> None:
 
 
 def iemocap(root: Path) -> str:
-    """Five sessions of one improvised and one scripted dialogue; both speak every emotion."""
+    """Write five sessions, each with an improvised and a scripted dialogue and all emotions."""
     emotions = ["ang", "hap", "exc", "neu", "sad", "fru"] * 4
     for session in range(1, 6):
         base = root / f"Session{session}"
@@ -45,6 +46,7 @@ def iemocap(root: Path) -> str:
 
 
 def att_hack(root: Path) -> str:
+    """Write two speakers who say a hundred phrases with each of four attitudes."""
     for speaker in ("F01", "M02"):
         for attitude in range(1, 5):
             for phrase in range(1, 101):
@@ -59,7 +61,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_is_whole_and_fits_its_corpus(
+def test_an_example_is_valid_for_its_corpus(
     path: Path, corpora: dict[str, str], tmp_path: Path
 ) -> None:
     name = yaml.safe_load(path.read_text())["corpus"]["name"]
@@ -67,70 +69,67 @@ def test_an_example_is_whole_and_fits_its_corpus(
     if name in corpora:
         overrides.append(f"corpus.root={corpora[name]}")
     configuration = load(str(path), overrides)
-    assert configuration.search is not None  # `ser train` leaves it aside, `ser sweep` needs it
+    assert configuration.search is not None  # `ser sweep` needs a search space
     if name in corpora:
         check(configuration)
 
 
-def of(name: str, root: str) -> Configuration:
+def plan(name: str, root: str) -> Plan:
+    """The corpus and the folds of an example."""
     path = next(path for path in EXAMPLES if path.stem == name)
-    return load(str(path), [f"corpus.root={root}"])
+    return plan_folds(load(str(path), [f"corpus.root={root}"]))
 
 
-def test_ssa_crnns_iemocap_is_improvised_and_without_excitement(corpora: dict[str, str]) -> None:
-    configuration = of("ssa_crnn_r_iemocap", corpora["iemocap"])
-    corpus = read_corpus(configuration)
-    assert set(corpus.manifest.table["style"].to_pylist()) == {"improvised"}
-    labels = corpus.manifest.table["emotion"].to_pylist()
-    assert [labels[row] for row in range(len(labels)) if corpus.labels[row] == 1] == ["hap"] * 20
-    folds = corpus_folds(configuration, corpus)
-    assert len(folds) == 10
-    assert all(len(fold.test) == 16 and not len(fold.validation) for fold in folds)
+def test_ssa_crnn_reads_improvised_dialogues_without_excitement(corpora: dict[str, str]) -> None:
+    example = plan("ssa_crnn_r_iemocap", corpora["iemocap"])
+    table, classes = example.corpus.manifest.table, example.corpus.labels
+    assert set(table["style"].to_pylist()) == {"improvised"}
+    labels = table["emotion"].to_pylist()
+    assert [labels[row] for row in range(len(labels)) if classes[row] == 1] == ["hap"] * 20
+    assert len(example.folds) == 10
+    assert all(len(fold.test) == 16 and not len(fold.validation) for fold in example.folds)
 
 
 def test_att_hack_trains_on_eighty_phrases(corpora: dict[str, str]) -> None:
-    configuration = of("ssa_crnn_r_att_hack", corpora["att_hack"])
-    corpus = read_corpus(configuration)
-    phrases = corpus.manifest.table["phrase"].to_pylist()
-    for fold in corpus_folds(configuration, corpus):
+    example = plan("ssa_crnn_r_att_hack", corpora["att_hack"])
+    phrases = example.corpus.manifest.table["phrase"].to_pylist()
+    for fold in example.folds:
         assert len({phrases[row] for row in fold.train}) == 80
         assert len({phrases[row] for row in fold.test}) == 20
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_has_a_space_whose_first_point_is_its_default(name: str) -> None:
-    """The IAAN family shares one: its models have the same hyperparameters."""
-    family = "iaan" if MODELS[name].network.func is MODELS["iaan"].network.func else name
+def test_the_first_point_of_a_models_search_space_is_its_default(name: str) -> None:
+    """IAAN and its variants share a search space, because they have the same hyperparameters."""
+    family = "iaan" if MODELS[name].network is MODELS["iaan"].network else name
     space = load_space(family)
     configuration = load(
         str(EXAMPLES[0]),
         ["corpus.name=manifest", "model={name: " + name + "}", "features={}", "training={}"],
     )
-    found = configuration.with_values(space.first)
+    first = configuration.with_values(space.first)
     assert (FOLDER / f"{family}.yaml").exists()
     for key in space.first:
         section, _, leaf = key.partition(".")
         default = getattr(getattr(configuration, section), leaf)
-        assert default is None or getattr(getattr(found, section), leaf) == default
+        assert default is None or getattr(getattr(first, section), leaf) == default
 
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/models.md").read_text(encoding="utf-8")
 
 
-def test_the_table_of_models_is_whole_and_counts_parameters() -> None:
+def test_the_table_of_models_in_the_docs_has_all_models_and_their_parameters() -> None:
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| `(\w+)` \| ([0-9,]+)", DOCUMENT, re.MULTILINE)
-    found = {}
+    expected = {}
     for name, model in MODELS.items():
         sizes = Sizes(FEATURES[model.features].dims, classes=4, speakers=10, segment=300)
         with torch.device("meta"):
             parameters = sum(parameter.numel() for parameter in model(sizes).parameters())
-        found[name] = (model.features, f"{parameters:,}")
-    assert {name: values for name, *values in map(list, rows)} == {
-        name: list(values) for name, values in found.items()
-    }
+        expected[name] = (model.features, f"{parameters:,}")
+    assert {name: (features, count) for name, features, count in rows} == expected
 
 
-def test_what_the_documentation_shows_of_attention_runs() -> None:
+def test_the_attention_example_in_the_docs_runs() -> None:
     (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
     names: dict[str, object] = {}
     exec(code, names)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from ser_models import MODELS, Sizes
+from ser_models import MODELS, EmotionModel, Sizes
 from ser_models.sequences import Output, Padded
 
 CLASSES, SPEAKERS, SEGMENT = 4, 3, 40
@@ -35,12 +35,12 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 LENGTHS = ([9, 5, 1, 8], [4, 0, 6, 3], [2, 8, 0, 0])
-"""Of the current turns, and of the own and the other's turns before them."""
+"""Of the current turns, of the speaker's own turns before them, and of the other speaker's."""
 
 
 def _padded(values: torch.Tensor, lengths: list[int], extra: int = 0) -> Padded:
-    rubbish = torch.full((values.shape[0], extra, values.shape[2]), 1e3, dtype=values.dtype)
-    values = torch.cat([values.clone(), rubbish], dim=1)
+    noise = torch.full((values.shape[0], extra, values.shape[2]), 1e3, dtype=values.dtype)
+    values = torch.cat([values.clone(), noise], dim=1)
     for row, length in enumerate(lengths):
         values[row, length:] = 1e3
     return Padded(values, torch.tensor(lengths))
@@ -48,52 +48,48 @@ def _padded(values: torch.Tensor, lengths: list[int], extra: int = 0) -> Padded:
 
 @pytest.fixture
 def padded() -> Callable[..., Padded]:
-    """`values` with rubbish after each row's length, and `extra` further frames of it."""
+    """Pad `values`: large numbers after each row's length, and in `extra` more frames."""
     return _padded
 
 
 @pytest.fixture
-def build() -> Callable[..., nn.Module]:
-    """A small model by its name, in evaluation; always the same weights."""
+def build() -> Callable[..., EmotionModel]:
+    """Build a small model by name, in evaluation mode, always with the same weights."""
 
-    def built(name: str, **hyperparameters: object) -> nn.Module:
+    def small_model(name: str, **hyperparameters: object) -> EmotionModel:
         torch.manual_seed(1)
         sizes = Sizes(DIMS[MODELS[name].features], CLASSES, SPEAKERS, SEGMENT)
         model = MODELS[name](sizes, **(SMALL[name] | hyperparameters)).eval()
-        if name == "linear_svm":  # zeros until it is fitted
+        if MODELS[name].fitted:  # its weights are zeros before `fit`
             nn.init.normal_(model.linear.weight)
         return model
 
-    return built
+    return small_model
 
 
 @pytest.fixture
 def turns() -> Callable[..., list[Padded]]:
-    """Four current turns for a model and their two context turns, with rubbish on padding."""
+    """Make four current turns for a model and their two context turns, padded."""
 
-    def made(name: str, extra: tuple[int, int, int] = (0, 0, 0)) -> list[Padded]:
+    def padded_turns(name: str, extra: tuple[int, int, int] = (0, 0, 0)) -> list[Padded]:
         torch.manual_seed(0)
         dims = DIMS[MODELS[name].features]
-        lengths = ([1] * 4,) * 3 if MODELS[name].features == "emobase_functionals" else LENGTHS
+        lengths = ([1] * 4,) * 3 if MODELS[name].fitted else LENGTHS
         return [
-            _padded(torch.randn(4, max(row), dims), row, more)
-            for row, more in zip(lengths, extra, strict=True)
+            _padded(torch.randn(4, max(row), dims), row, frames)
+            for row, frames in zip(lengths, extra, strict=True)
         ]
 
-    return made
+    return padded_turns
 
 
 @pytest.fixture
-def joint_loss() -> Callable[[nn.Module, Output], torch.Tensor]:
-    """Cross-entropy, and what a model adds to it."""
+def joint_loss() -> Callable[[EmotionModel, Output], torch.Tensor]:
+    """Sum the cross-entropy, the model's extra loss and the regulariser's penalty."""
 
-    def loss(model: nn.Module, output: Output) -> torch.Tensor:
+    def loss(model: EmotionModel, output: Output) -> torch.Tensor:
         total = nn.functional.cross_entropy(output.logits, torch.tensor([0, 1, 2, 3]))
-        if output.speaker_logits is not None:
-            speakers = nn.functional.cross_entropy(
-                output.speaker_logits, torch.tensor([0, 1, 2, 1])
-            )
-            total = total + model.speaker_weight * speakers
-        return total if output.penalty is None else total + output.penalty
+        extra = model.extra_loss(output, torch.tensor([0, 1, 2, 1]))
+        return sum((term for term in (extra, output.penalty) if term is not None), total)
 
     return loss

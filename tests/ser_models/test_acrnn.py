@@ -1,13 +1,12 @@
-"""ACRNN against its layers one after another, for one utterance at a time and without a mask."""
+"""ACRNN against its layers, applied to single utterances without a mask."""
 
 from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional
 
-from ser_models import MODELS, Sizes
+from ser_models import MODELS, EmotionModel, Sizes
 from ser_models.acrnn import ACRNN
 from ser_models.sequences import Padded
 
@@ -18,7 +17,7 @@ def _leaky(values: torch.Tensor) -> torch.Tensor:
     return functional.leaky_relu(values, 0.01)
 
 
-def _by_hand(model: nn.Module, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _by_layers(model: EmotionModel, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (classes,) and attention (ceil(time / 2),) of one utterance (time, dims)."""
     encoder = model.encoder
     channels = torch.stack(frames.chunk(3, dim=1))  # (3, time, bands)
@@ -44,8 +43,8 @@ def _by_hand(model: nn.Module, frames: torch.Tensor) -> tuple[torch.Tensor, torc
     return model.output.linear(embedding), attention
 
 
-def test_acrnn_is_its_layers(
-    build: Callable[..., nn.Module], turns: Callable[..., list[Padded]]
+def test_acrnn_equals_its_layers(
+    build: Callable[..., EmotionModel], turns: Callable[..., list[Padded]]
 ) -> None:
     model = build("acrnn")
     norm = model.encoder.normalization
@@ -55,7 +54,7 @@ def test_acrnn_is_its_layers(
     current = turns("acrnn")[0]
     output = model(current)
     for row, length in enumerate(current.lengths.tolist()):
-        logits, attention = _by_hand(model, current.values[row, :length])
+        logits, attention = _by_layers(model, current.values[row, :length])
         torch.testing.assert_close(output.logits[row], logits, atol=1e-5, rtol=0)
         steps = (length + 1) // 2
         weights = output.attention["current"][row]
@@ -63,17 +62,17 @@ def test_acrnn_is_its_layers(
         assert (weights[steps:] == 0).all()
 
 
-def test_padding_changes_no_training_step_either(
-    build: Callable[..., nn.Module], turns: Callable[..., list[Padded]]
+def test_padding_does_not_change_a_training_step(
+    build: Callable[..., EmotionModel], turns: Callable[..., list[Padded]]
 ) -> None:
-    """Batch statistics are of real frames only."""
+    """Batch statistics cover real frames only."""
     short, long = build("acrnn").train(), build("acrnn").train()
-    expected, found = short(turns("acrnn")[0]), long(turns("acrnn", (7, 0, 0))[0])
-    torch.testing.assert_close(found.logits, expected.logits, atol=1e-5, rtol=0)
+    expected, padded = short(turns("acrnn")[0]), long(turns("acrnn", (7, 0, 0))[0])
+    torch.testing.assert_close(padded.logits, expected.logits, atol=1e-5, rtol=0)
     torch.testing.assert_close(
         long.encoder.normalization.running_mean, short.encoder.normalization.running_mean
     )
-    for model, output in ((short, expected), (long, found)):
+    for model, output in ((short, expected), (long, padded)):
         output.logits.square().sum().backward()
         assert model.encoder.first.weight.grad.abs().sum() > 0
     torch.testing.assert_close(
@@ -81,7 +80,7 @@ def test_padding_changes_no_training_step_either(
     )
 
 
-def test_parameters_at_the_published_sizes() -> None:
+def test_the_number_of_parameters_at_the_published_sizes() -> None:
     kernel, d = 5 * 3, 2 * 128
     convolutions = 128 * (3 * kernel + 1) + 256 * (128 * kernel + 1) + 4 * 256 * (256 * kernel + 1)
     linear = 20 * 256 * 768 + 2 * 768  # no bias, but batch normalisation's gain and offset
@@ -94,16 +93,8 @@ def test_parameters_at_the_published_sizes() -> None:
     assert f"{expected:,} parameters" in ACRNN.__doc__
 
 
-def test_decay_is_for_weight_matrices(build: Callable[..., nn.Module]) -> None:
-    model = build("acrnn")
-    decayed = {id(parameter) for parameter in model.decayed_parameters()}
-    names = {name for name, parameter in model.named_parameters() if id(parameter) in decayed}
-    assert {"encoder.first.weight", "encoder.recurrence.ahead.weight_hh_l0"} <= names
-    assert not any("bias" in name or "normalization" in name for name in names)
-
-
 def test_only_acrnn_r_has_a_regulariser(
-    build: Callable[..., nn.Module], turns: Callable[..., list[Padded]]
+    build: Callable[..., EmotionModel], turns: Callable[..., list[Padded]]
 ) -> None:
     current = turns("acrnn")[0]
     assert build("acrnn").train()(current).penalty is None
@@ -115,18 +106,20 @@ def test_only_acrnn_r_has_a_regulariser(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "named"),
+    "wrong",
     [
-        ({"dims": 45}, "dims is 45"),
-        ({"classes": 1}, "classes is 1"),
-        ({"maps": 0}, "maps is 0"),
-        ({"conv_layers": 0}, "conv_layers is 0"),
-        ({"hidden_size": 0}, "hidden_size is 0"),
-        ({"embedding_size": 0}, "embedding_size is 0"),
-        ({"dropout": 1.0}, "dropout is 1.0"),
-        ({"regularizer": "none", "regularizer_weight": 0.1}, "regularizer_weight is 0.1"),
+        {"dims": 45},
+        {"classes": 1},
+        {"maps": 0},
+        {"conv_layers": 0},
+        {"hidden_size": 0},
+        {"embedding_size": 0},
+        {"dropout": 1.0},
+        {"regularizer": "none", "regularizer_weight": 0.1},
     ],
+    ids=str,
 )
-def test_impossible_values_are_refused_by_name(wrong: dict[str, object], named: str) -> None:
-    with pytest.raises(ValueError, match=named):
+def test_a_wrong_value_is_named(wrong: dict[str, object]) -> None:
+    name, value = list(wrong.items())[-1]
+    with pytest.raises(ValueError, match=f"{name} is {value}"):
         ACRNN(**({"dims": 12, "classes": CLASSES} | wrong))

@@ -1,4 +1,4 @@
-"""Attention layers against plain NumPy, written from the equations."""
+"""Attention layers against their equations in plain NumPy."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def _softmax(scores: list[float]) -> np.ndarray:
     return exponents / exponents.sum()
 
 
-def test_bahdanau_attention_is_its_equation(states: torch.Tensor, mask: torch.Tensor) -> None:
+def test_bahdanau_attention_equals_its_equation(states: torch.Tensor, mask: torch.Tensor) -> None:
     layer = BahdanauAttention(SIZE, ATTENTION)
     pooled, weights = layer(states, mask)
     w = _weights(layer)
@@ -51,7 +51,9 @@ def test_bahdanau_attention_is_its_equation(states: torch.Tensor, mask: torch.Te
         np.testing.assert_allclose(pooled[row].detach(), expected @ h, atol=1e-6)
 
 
-def test_interaction_attention_is_its_equation(states: torch.Tensor, mask: torch.Tensor) -> None:
+def test_interaction_attention_equals_its_equation(
+    states: torch.Tensor, mask: torch.Tensor
+) -> None:
     layer = InteractionAttention(SIZE, CONTEXT, ATTENTION)
     own, other = torch.randn(BATCH, CONTEXT), torch.randn(BATCH, CONTEXT)
     pooled, weights = layer(states, own, other, mask)
@@ -71,7 +73,7 @@ def test_interaction_attention_is_its_equation(states: torch.Tensor, mask: torch
         np.testing.assert_allclose(pooled[row].detach(), expected @ h, atol=1e-6)
 
 
-def test_dot_attention_is_its_equation(states: torch.Tensor, mask: torch.Tensor) -> None:
+def test_dot_attention_equals_its_equation(states: torch.Tensor, mask: torch.Tensor) -> None:
     layer = DotAttention(SIZE)
     pooled, weights = layer(states, mask)
     w = _weights(layer)["score.weight"][0]
@@ -82,10 +84,12 @@ def test_dot_attention_is_its_equation(states: torch.Tensor, mask: torch.Tensor)
         np.testing.assert_allclose(pooled[row].detach(), expected @ h, atol=1e-6)
 
 
-STEPS = 9  # of a whole segment: more than any row here has
+STEPS = 9  # of a full segment, more than any row has
 
 
-def test_self_speaker_attention_is_its_equations(states: torch.Tensor, mask: torch.Tensor) -> None:
+def test_self_speaker_attention_equals_its_equations(
+    states: torch.Tensor, mask: torch.Tensor
+) -> None:
     layer = SelfSpeakerAttention(SIZE, STEPS)
     speaker = torch.randn(BATCH, TIME, SIZE)
     pooled, of_emotion, of_speaker = layer(states, speaker, mask)
@@ -109,15 +113,15 @@ def test_self_speaker_attention_is_its_equations(states: torch.Tensor, mask: tor
         np.testing.assert_allclose(pooled[row].detach(), c, atol=1e-6)
 
 
-def test_self_speaker_attention_depends_on_no_padding(
+def test_self_speaker_attention_does_not_depend_on_padding(
     states: torch.Tensor, mask: torch.Tensor
 ) -> None:
     layer = SelfSpeakerAttention(SIZE, STEPS)
-    speaker, rubbish = torch.randn(BATCH, TIME, SIZE), torch.full((BATCH, 2, SIZE), 1e3)
+    speaker, noise = torch.randn(BATCH, TIME, SIZE), torch.full((BATCH, 2, SIZE), 1e3)
     longer_mask = torch.cat([mask, torch.zeros(BATCH, 2, dtype=torch.bool)], dim=1)
     expected = layer(states, speaker, mask)
     longer = layer(
-        torch.cat([states, rubbish], dim=1), torch.cat([speaker, rubbish], dim=1), longer_mask
+        torch.cat([states, noise], dim=1), torch.cat([speaker, noise], dim=1), longer_mask
     )
     torch.testing.assert_close(longer[0], expected[0])
     for curve, short in zip(longer[1:], expected[1:], strict=True):
@@ -125,10 +129,10 @@ def test_self_speaker_attention_depends_on_no_padding(
         assert (curve[:, TIME:] == 0).all()
 
 
-def test_self_speaker_attention_refuses_more_steps_than_its_query_has() -> None:
+def test_more_steps_than_weights_of_the_query_are_an_error() -> None:
     layer = SelfSpeakerAttention(SIZE, 4)
     states, mask = torch.randn(1, 5, SIZE), torch.ones(1, 5, dtype=torch.bool)
-    with pytest.raises(ValueError, match="5 steps"):
+    with pytest.raises(ValueError, match="a batch has 5 steps, but the query has 4 weights"):
         layer(states, states, mask)
 
 
@@ -138,7 +142,7 @@ def test_weights_sum_to_one_over_real_frames_and_are_zero_on_padding(mask: torch
     assert (weights[~mask] == 0).all()
 
 
-def test_a_row_without_frames_gets_no_weight_and_no_broken_gradient() -> None:
+def test_a_row_without_frames_has_zero_weights_and_finite_gradients() -> None:
     scores = torch.randn(2, TIME, requires_grad=True)
     mask = torch.zeros(2, TIME, dtype=torch.bool)
     mask[0, :3] = True

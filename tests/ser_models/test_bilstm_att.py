@@ -1,16 +1,17 @@
+"""BiLSTM+ATT against its layers, applied to single utterances without a mask."""
+
 from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
 
-from ser_models import MODELS, Sizes
+from ser_models import MODELS, EmotionModel, Sizes
 from ser_models.bilstm_att import BiLSTMAttention
 from ser_models.sequences import Padded
 
 
-def test_bilstm_att_is_its_layers(
-    build: Callable[..., nn.Module], turns: Callable[..., list[Padded]]
+def test_bilstm_att_equals_its_layers(
+    build: Callable[..., EmotionModel], turns: Callable[..., list[Padded]]
 ) -> None:
     model = build("bilstm_att")
     current = turns("bilstm_att")[0]
@@ -28,7 +29,7 @@ def test_bilstm_att_is_its_layers(
         torch.testing.assert_close(output.logits[row], logits, atol=1e-5, rtol=0)
 
 
-def test_parameters_at_the_published_sizes() -> None:
+def test_the_number_of_parameters_at_the_published_sizes() -> None:
     dense = 512 * (45 + 1) + 512 * (512 + 1)
     blstm = 2 * 4 * (512 * 128 + 128 * 128 + 2 * 128)
     expected = dense + blstm + 256 + 4 * (256 + 1)
@@ -37,8 +38,8 @@ def test_parameters_at_the_published_sizes() -> None:
     assert f"{expected:,} parameters" in BiLSTMAttention.__doc__
 
 
-def test_dropout_is_for_training_alone(
-    build: Callable[..., nn.Module], turns: Callable[..., list[Padded]]
+def test_dropout_acts_in_training_only(
+    build: Callable[..., EmotionModel], turns: Callable[..., list[Padded]]
 ) -> None:
     model = build("bilstm_att", dropout=0.5)
     current = turns("bilstm_att")[0]
@@ -48,15 +49,17 @@ def test_dropout_is_for_training_alone(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "named"),
+    "wrong",
     [
-        ({"dims": 0}, "dims is 0"),
-        ({"classes": 1}, "classes is 1"),
-        ({"dense_size": 0}, "dense_size is 0"),
-        ({"hidden_size": 0}, "hidden_size is 0"),
-        ({"dropout": 1.0}, "dropout is 1.0"),
+        {"dims": 0},
+        {"classes": 1},
+        {"dense_size": 0},
+        {"hidden_size": 0},
+        {"dropout": 1.0},
     ],
+    ids=str,
 )
-def test_impossible_values_are_refused_by_name(wrong: dict[str, object], named: str) -> None:
-    with pytest.raises(ValueError, match=named):
+def test_a_wrong_value_is_named(wrong: dict[str, object]) -> None:
+    name, value = list(wrong.items())[-1]
+    with pytest.raises(ValueError, match=f"{name} is {value}"):
         BiLSTMAttention(**({"dims": 45, "classes": 4} | wrong))

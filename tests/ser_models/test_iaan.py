@@ -1,11 +1,12 @@
+"""IAAN and its variants."""
+
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from ser_models import MODELS, Sizes
+from ser_models import MODELS, EmotionModel, Sizes
 from ser_models.iaan import IAAN
 from ser_models.sequences import Padded
 
@@ -13,7 +14,7 @@ DIMS, CLASSES = 45, 4
 VARIANTS = ("iaan", "rand_iaan", "bigru_iaa", "bigru_att")
 
 
-def test_parameters_at_the_published_sizes() -> None:
+def test_the_number_of_parameters_at_the_published_sizes() -> None:
     counts = {
         name: sum(p.numel() for p in MODELS[name](Sizes(DIMS, CLASSES)).parameters())
         for name in VARIANTS
@@ -31,9 +32,8 @@ def test_parameters_at_the_published_sizes() -> None:
 
 
 def test_an_absent_context_is_a_zero_vector(
-    build: Callable[..., nn.Module], padded: Callable[..., Padded]
+    build: Callable[..., EmotionModel], padded: Callable[..., Padded]
 ) -> None:
-    """Absent context: what is left is the attention's own bias, as if nothing had been said."""
     model = build("iaan")
     current = padded(torch.randn(1, 6, DIMS), [6])
     absent = padded(torch.randn(1, 4, DIMS), [0])
@@ -47,8 +47,8 @@ def test_an_absent_context_is_a_zero_vector(
     assert (output.attention["own"] == 0).all()
 
 
-def test_context_matters_only_to_the_models_that_attend_to_it(
-    build: Callable[..., nn.Module], turns: Callable[..., list[Padded]]
+def test_context_changes_only_models_that_read_it(
+    build: Callable[..., EmotionModel], turns: Callable[..., list[Padded]]
 ) -> None:
     current, own, other = turns("iaan")
     changed = Padded(own.values + 1, own.lengths)
@@ -61,7 +61,7 @@ def test_context_matters_only_to_the_models_that_attend_to_it(
 
 
 def test_a_normalised_projection_has_mean_0_and_deviation_1_before_its_relu(
-    build: Callable[..., nn.Module], turns: Callable[..., list[Padded]]
+    build: Callable[..., EmotionModel], turns: Callable[..., list[Padded]]
 ) -> None:
     plain, model = build("bigru_att"), build("bigru_att", normalize_projection=True)
     model.load_state_dict(plain.state_dict(), strict=False)
@@ -73,7 +73,9 @@ def test_a_normalised_projection_has_mean_0_and_deviation_1_before_its_relu(
     np.testing.assert_allclose(model(*batch).embedding.detach().numpy(), expected, atol=1e-5)
 
 
-def test_decay_is_for_the_two_projection_layers(build: Callable[..., nn.Module]) -> None:
+def test_weight_decay_applies_to_the_two_projection_layers(
+    build: Callable[..., EmotionModel],
+) -> None:
     model = build("iaan")
     weights = [model.projection.weight, model.output.weight]
     for decayed, weight in zip(model.decayed_parameters(), weights, strict=True):
@@ -81,23 +83,18 @@ def test_decay_is_for_the_two_projection_layers(build: Callable[..., nn.Module])
 
 
 @pytest.mark.parametrize(
-    ("wrong", "named"),
+    "wrong",
     [
-        ({"hidden_size": 7}, "hidden_size is 7"),
-        ({"dropout": 1.0}, "dropout is 1.0"),
-        ({"attention_size": 0}, "attention_size is 0"),
-        ({"projection_size": 0}, "projection_size is 0"),
-        ({"dims": 0}, "dims is 0"),
-        ({"classes": 1}, "classes is 1"),
+        {"hidden_size": 7},
+        {"dropout": 1.0},
+        {"attention_size": 0},
+        {"projection_size": 0},
+        {"dims": 0},
+        {"classes": 1},
     ],
+    ids=str,
 )
-def test_impossible_values_are_refused_by_name(wrong: dict[str, float], named: str) -> None:
-    with pytest.raises(ValueError, match=named):
+def test_a_wrong_value_is_named(wrong: dict[str, object]) -> None:
+    name, value = list(wrong.items())[-1]
+    with pytest.raises(ValueError, match=f"{name} is {value}"):
         IAAN(**({"dims": DIMS, "classes": CLASSES} | wrong))
-
-
-def test_context_must_be_passed_where_it_is_used(
-    build: Callable[..., nn.Module], turns: Callable[..., list[Padded]]
-) -> None:
-    with pytest.raises(ValueError, match="context"):
-        build("iaan")(turns("iaan")[0])

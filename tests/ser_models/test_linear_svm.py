@@ -19,7 +19,7 @@ DIMS = 12
 
 
 def _data(classes: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Overlapping classes of unequal sizes, descriptors of unequal scales, one of them constant."""
+    """Overlapping classes of unequal sizes. Scales of descriptors differ; number 3 is constant."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(classes), np.arange(1, classes + 1) * 15)
     vectors = rng.normal(size=(len(labels), DIMS)) + rng.normal(size=(classes, DIMS))[labels]
@@ -61,7 +61,7 @@ def test_two_classes_have_two_logits() -> None:
     assert (logits.argmax(1) == pipeline.predict(vectors)).all()
 
 
-def test_a_fitted_machine_is_all_in_its_state() -> None:
+def test_a_state_dict_restores_a_fitted_machine() -> None:
     vectors, labels = _data(3)
     fitted, restored = LinearSVM(DIMS, 3), LinearSVM(DIMS, 3)
     fitted.fit(vectors, labels, seed=0)
@@ -69,40 +69,38 @@ def test_a_fitted_machine_is_all_in_its_state() -> None:
     assert torch.equal(restored(_padded(vectors)).logits, fitted(_padded(vectors)).logits)
 
 
-def test_parameters_of_988_functionals() -> None:
+def test_the_number_of_parameters_for_988_functionals() -> None:
     count = sum(p.numel() for p in LinearSVM(988, 4).parameters())
     assert count == 4 * (988 + 1)
     assert f"{count:,} parameters" in LinearSVM.__doc__
 
 
-def test_what_does_not_converge_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def hasty(**settings: object) -> LinearSVC:
+def test_a_machine_that_does_not_converge_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_iteration(**settings: object) -> LinearSVC:
         return LinearSVC(**(settings | {"max_iter": 1, "dual": True}))
 
-    monkeypatch.setattr(sklearn.svm, "LinearSVC", hasty)
+    monkeypatch.setattr(sklearn.svm, "LinearSVC", one_iteration)
     with pytest.raises(RuntimeError, match=r"did not converge with c = 10\.0"):
         LinearSVM(DIMS, 4, c=10.0).fit(*_data(4), seed=0)
 
 
-def test_importing_the_models_imports_no_scikit_learn() -> None:
+def test_importing_the_models_does_not_import_scikit_learn() -> None:
     program = "import sys, ser_models; sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_wrong_data_are_refused_by_name() -> None:
+def test_wrong_data_are_named() -> None:
     vectors, labels = _data(3)
-    with pytest.raises(ValueError, match="vectors are"):
+    with pytest.raises(ValueError, match=r"vectors are \(90, 12\), but .* needs \(n, 13\)"):
         LinearSVM(DIMS + 1, 3).fit(vectors, labels, seed=0)
-    with pytest.raises(ValueError, match=r"labels are \[0, 1, 2\].* 0 to 3"):
+    with pytest.raises(ValueError, match=r"labels are \[0, 1, 2\], but .* each of 0 to 3"):
         LinearSVM(DIMS, 4).fit(vectors, labels, seed=0)
-    with pytest.raises(ValueError, match="2 frames"):
+    with pytest.raises(ValueError, match="an utterance has 2 frames"):
         LinearSVM(DIMS, 3)(Padded(torch.zeros(1, 2, DIMS), torch.tensor([2])))
 
 
-@pytest.mark.parametrize(
-    ("wrong", "named"),
-    [({"dims": 0}, "dims is 0"), ({"classes": 1}, "classes is 1"), ({"c": 0.0}, r"c is 0\.0")],
-)
-def test_impossible_values_are_refused_by_name(wrong: dict[str, float], named: str) -> None:
-    with pytest.raises(ValueError, match=named):
+@pytest.mark.parametrize("wrong", [{"dims": 0}, {"classes": 1}, {"c": 0.0}], ids=str)
+def test_a_wrong_value_is_named(wrong: dict[str, object]) -> None:
+    name, value = list(wrong.items())[-1]
+    with pytest.raises(ValueError, match=f"{name} is {value}"):
         LinearSVM(**({"dims": DIMS, "classes": 4} | wrong))

@@ -31,7 +31,7 @@ def _layer(kind: str, weight: float | None = None) -> RegularizedLinear:
     return RegularizedLinear(SIZE, CLASSES, kind, weight)
 
 
-def test_the_functions_are_the_formula(inputs: torch.Tensor) -> None:
+def test_the_functions_equal_the_formula(inputs: torch.Tensor) -> None:
     tau = _tau(inputs)
     weight = torch.randn(CLASSES, SIZE)
     target = target_norm(mean_norm(inputs), CLASSES)
@@ -44,7 +44,7 @@ def test_the_functions_are_the_formula(inputs: torch.Tensor) -> None:
     np.testing.assert_allclose(projected.abs().sum(1), [tau] * CLASSES, atol=1e-5)
 
 
-def test_penalty_has_the_gradient_of_finite_differences(inputs: torch.Tensor) -> None:
+def test_gradients_equal_finite_differences(inputs: torch.Tensor) -> None:
     weight = torch.randn(CLASSES, SIZE, dtype=torch.float64, requires_grad=True)
     target = target_norm(mean_norm(inputs.double()), CLASSES)
     assert torch.autograd.gradcheck(lambda w: norm_penalty(w, target), weight)
@@ -52,7 +52,7 @@ def test_penalty_has_the_gradient_of_finite_differences(inputs: torch.Tensor) ->
 
 
 @pytest.mark.parametrize("kind", ["penalty", "projection"])
-def test_a_regularised_layer_favours_no_class_by_itself(kind: str) -> None:
+def test_a_regularised_layer_has_no_bias(kind: str) -> None:
     assert _layer(kind).linear.bias is None
     logits, _ = _layer(kind)(torch.zeros(BATCH, SIZE))
     assert not logits.any()
@@ -65,7 +65,7 @@ def test_none_is_a_linear_layer(inputs: torch.Tensor) -> None:
     assert penalty is None
 
 
-def test_penalty_is_weighted_and_of_training_alone(inputs: torch.Tensor) -> None:
+def test_penalty_is_weighted_and_only_in_training(inputs: torch.Tensor) -> None:
     layer = _layer("penalty", 2.5)
     logits, penalty = layer(inputs)
     columns = layer.linear.weight.detach().numpy()
@@ -77,7 +77,7 @@ def test_penalty_is_weighted_and_of_training_alone(inputs: torch.Tensor) -> None
     torch.testing.assert_close(evaluated, logits)
 
 
-def test_lambda_is_a_hundredth_where_none_is_given(inputs: torch.Tensor) -> None:
+def test_the_default_of_lambda_is_a_hundredth(inputs: torch.Tensor) -> None:
     ratio = _layer("penalty")(inputs)[1] / _layer("penalty", 1.0)(inputs)[1]
     assert ratio.item() == pytest.approx(0.01)
 
@@ -111,7 +111,7 @@ def test_projection_keeps_a_running_norm_for_evaluation() -> None:
     together = layer(batches[2])[0]
     alone = torch.cat([layer(row[None])[0] for row in batches[2]])
     torch.testing.assert_close(alone, together)
-    torch.testing.assert_close(layer.norm, running)  # evaluation leaves it
+    torch.testing.assert_close(layer.norm, running)  # evaluation does not change the mean
     restored = _layer("projection").eval()
     restored.load_state_dict(layer.state_dict())
     torch.testing.assert_close(restored(batches[2])[0], together)
@@ -127,12 +127,12 @@ def test_inputs_of_zeros_give_finite_numbers(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["none", "projection"])
-def test_lambda_is_refused_where_it_would_be_ignored(kind: str) -> None:
-    with pytest.raises(ValueError, match="regularizer_weight"):
+def test_lambda_without_a_penalty_is_an_error(kind: str) -> None:
+    with pytest.raises(ValueError, match=f"regularizer_weight is 0.1, but {kind} has no weight"):
         _layer(kind, 0.1)
 
 
-def test_impossible_values_are_refused_by_name() -> None:
+def test_a_wrong_value_is_named() -> None:
     with pytest.raises(ValueError, match="regularizer_weight is -1"):
         _layer("penalty", -1.0)
     with pytest.raises(ValueError, match="regularizer is 'l2'"):

@@ -1,4 +1,4 @@
-"""Recurrent layers against a loop over time written from their gates' equations."""
+"""Recurrent layers against a loop over time, written from the equations of their gates."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ LENGTHS = [5, 2, 4]
 
 
 def _gates(direction: nn.Module, frame: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """What a direction's gates make of the frame, and of the last state; each of all gates."""
+    """The terms of the frame and of the previous state, each for all gates."""
     w_i, w_h, b_i, b_h = (
         getattr(direction, f"{kind}_l0")
         for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -37,8 +37,10 @@ def _lstm_step(
     return torch.sigmoid(leave) * torch.tanh(cell), cell
 
 
-@pytest.mark.parametrize(("cell", "step"), [(nn.GRU, _gru_step), (nn.LSTM, _lstm_step)])
-def test_a_recurrence_is_an_unbatched_loop(
+@pytest.mark.parametrize(
+    ("cell", "step"), [(nn.GRU, _gru_step), (nn.LSTM, _lstm_step)], ids=["GRU", "LSTM"]
+)
+def test_a_recurrence_equals_a_loop_over_single_sequences(
     cell: type[nn.GRU] | type[nn.LSTM],
     step: Callable[..., tuple[Tensor, Tensor]],
     padded: Callable[..., Padded],
@@ -60,8 +62,8 @@ def test_a_recurrence_is_an_unbatched_loop(
         assert (states[row, length:] == 0).all()
 
 
-@pytest.mark.parametrize("cell", [nn.GRU, nn.LSTM])
-def test_one_direction_reads_ahead_only(
+@pytest.mark.parametrize("cell", [nn.GRU, nn.LSTM], ids=["GRU", "LSTM"])
+def test_a_recurrence_of_one_direction_reads_forward(
     cell: type[nn.GRU] | type[nn.LSTM], padded: Callable[..., Padded]
 ) -> None:
     layer = MaskedRecurrence(cell, 3, 4)
@@ -70,26 +72,29 @@ def test_one_direction_reads_ahead_only(
     torch.testing.assert_close(layer(sequences), expected)
 
 
-def test_batch_norm_is_that_of_the_real_frames_alone(padded: Callable[..., Padded]) -> None:
+def test_batch_norm_equals_that_of_pytorch_on_the_real_frames(
+    padded: Callable[..., Padded],
+) -> None:
     torch.manual_seed(3)
-    ours, torchs = MaskedBatchNorm(6), nn.BatchNorm1d(6)
+    ours, theirs = MaskedBatchNorm(6), nn.BatchNorm1d(6)
     with torch.no_grad():
-        for layer in (ours, torchs):
+        for layer in (ours, theirs):
             layer.weight.copy_(torch.arange(6) + 0.5)
             layer.bias.copy_(torch.arange(6) - 2.0)
     for _ in range(3):
         sequences = padded(torch.randn(3, 5, 6) * 3 + 1, LENGTHS)
         real = ours(sequences.values, sequences.mask)[sequences.mask]
-        torch.testing.assert_close(real, torchs(sequences.values[sequences.mask]))
-    torch.testing.assert_close(ours.running_mean, torchs.running_mean)
-    torch.testing.assert_close(ours.running_variance, torchs.running_var)
-    ours.eval(), torchs.eval()
+        torch.testing.assert_close(real, theirs(sequences.values[sequences.mask]))
+    torch.testing.assert_close(ours.running_mean, theirs.running_mean)
+    torch.testing.assert_close(ours.running_variance, theirs.running_var)
+    ours.eval()
+    theirs.eval()
     real = ours(sequences.values, sequences.mask)[sequences.mask]
-    torch.testing.assert_close(real, torchs(sequences.values[sequences.mask]))
+    torch.testing.assert_close(real, theirs(sequences.values[sequences.mask]))
 
 
 @pytest.mark.parametrize("length", [0, 1])
-def test_batch_norm_of_hardly_any_frames_is_finite(length: int) -> None:
+def test_batch_norm_of_at_most_one_frame_is_finite(length: int) -> None:
     layer = MaskedBatchNorm(2)
     values = layer(torch.randn(1, 3, 2), torch.arange(3)[None] < length)
     assert torch.isfinite(values).all()

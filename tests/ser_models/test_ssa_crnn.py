@@ -1,11 +1,12 @@
+"""SSA-CRNN-r: its layers, its attention and its joint training."""
+
 from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional
 
-from ser_models import MODELS, Sizes
+from ser_models import MODELS, EmotionModel, Sizes
 from ser_models.sequences import Padded
 from ser_models.ssa_crnn import SSACRNN
 
@@ -13,7 +14,7 @@ CLASSES, SPEAKERS = 4, 3
 
 
 @pytest.fixture
-def model(build: Callable[..., nn.Module]) -> nn.Module:
+def model(build: Callable[..., EmotionModel]) -> EmotionModel:
     return build("ssa_crnn_r")
 
 
@@ -22,7 +23,7 @@ def current(turns: Callable[..., list[Padded]]) -> Padded:
     return turns("ssa_crnn_r")[0]
 
 
-def test_ssa_crnn_is_its_layers(model: nn.Module, current: Padded) -> None:
+def test_ssa_crnn_equals_its_layers(model: EmotionModel, current: Padded) -> None:
     output = model(current)
     h_em, mask = model.emotion_encoder(current)
     h_sp, _ = model.speaker_encoder(current)
@@ -34,14 +35,14 @@ def test_ssa_crnn_is_its_layers(model: nn.Module, current: Padded) -> None:
     torch.testing.assert_close(output.speaker_embedding, z_sp)
     torch.testing.assert_close(output.logits, model.output.linear(z_em))
     torch.testing.assert_close(output.speaker_logits, model.speaker_output(z_sp))
-    curves = {"emotion": a_em, "speaker": a_sp, "speaker_pooling": pooling}
-    torch.testing.assert_close(output.attention, curves)
+    expected = {"emotion": a_em, "speaker": a_sp, "speaker_pooling": pooling}
+    torch.testing.assert_close(output.attention, expected)
     assert output.logits.shape == (4, CLASSES)
     assert output.speaker_logits.shape == (4, SPEAKERS)
 
 
-def test_the_curves_of_emotion_and_speaker_share_one_softmax(
-    model: nn.Module, current: Padded
+def test_emotion_and_speaker_attention_share_one_softmax(
+    model: EmotionModel, current: Padded
 ) -> None:
     attention = model(current).attention
     both = attention["emotion"].sum(1) + attention["speaker"].sum(1)
@@ -49,8 +50,8 @@ def test_the_curves_of_emotion_and_speaker_share_one_softmax(
     assert (attention["emotion"].sum(1) < 1).all()
 
 
-def test_the_networks_are_trained_together(model: nn.Module, current: Padded) -> None:
-    """The emotion's gradient reaches the speaker's encoder; the speaker's stays in its own."""
+def test_the_networks_are_trained_together(model: EmotionModel, current: Padded) -> None:
+    """The emotion loss trains both encoders, the speaker loss only the speaker encoder."""
     output = model.train()(current)
     functional.cross_entropy(output.logits, torch.arange(4)).backward(retain_graph=True)
     assert model.speaker_encoder.first.weight.grad.abs().sum() > 0
@@ -61,7 +62,7 @@ def test_the_networks_are_trained_together(model: nn.Module, current: Padded) ->
     assert model.emotion_encoder.first.weight.grad is None
 
 
-def test_parameters_at_the_published_sizes() -> None:
+def test_the_number_of_parameters_at_the_published_sizes() -> None:
     kernel, d, speakers, segment = 5 * 3, 2 * 128, 10, 300
     convolutions = 128 * (3 * kernel + 1) + 256 * (128 * kernel + 1) + 4 * 256 * (256 * kernel + 1)
     encoder = convolutions + 20 * 256 * 768 + 2 * 768 + 2 * 4 * (768 * 128 + 128**2 + 2 * 128)
@@ -81,24 +82,26 @@ def test_the_query_has_a_weight_for_each_step_of_a_segment() -> None:
         assert len(model.attention.query) == 5
 
 
-def test_a_batch_longer_than_a_segment_is_refused(model: nn.Module) -> None:
+def test_a_batch_longer_than_a_segment_is_an_error(model: EmotionModel) -> None:
     with pytest.raises(ValueError, match="41 frames, but segment is 40"):
         model(Padded(torch.randn(1, 41, 12), torch.tensor([41])))
 
 
 @pytest.mark.parametrize(
-    ("wrong", "named"),
+    "wrong",
     [
-        ({"dims": 121}, "dims is 121"),
-        ({"classes": 1}, "classes is 1"),
-        ({"speakers": 1}, "speakers is 1"),
-        ({"segment": 0}, "segment is 0"),
-        ({"speaker_weight": -1.0}, "speaker_weight is -1"),
-        ({"dropout": -0.1}, "dropout is -0.1"),
-        ({"regularizer": "projection", "regularizer_weight": 0.1}, "regularizer_weight is 0.1"),
+        {"dims": 121},
+        {"classes": 1},
+        {"speakers": 1},
+        {"segment": 0},
+        {"speaker_weight": -1.0},
+        {"dropout": -0.1},
+        {"regularizer": "projection", "regularizer_weight": 0.1},
     ],
+    ids=str,
 )
-def test_impossible_values_are_refused_by_name(wrong: dict[str, object], named: str) -> None:
+def test_a_wrong_value_is_named(wrong: dict[str, object]) -> None:
+    name, value = list(wrong.items())[-1]
     sizes = {"dims": 12, "classes": CLASSES, "speakers": SPEAKERS, "segment": 10}
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(ValueError, match=f"{name} is {value}"):
         SSACRNN(**(sizes | wrong))
