@@ -1,11 +1,11 @@
-# Two commands do everything from a bare clone: `make demo` and `make test`.
-# They need python3 (3.11 or newer, with venv) and make, and nothing else. `make test-faults` kills,
-# damages and starves real sweeps; with node and npm it does so on an S3 server too.
+# `make demo` and `make test` do all the set-up from a bare clone. They need python3 (3.11 or newer,
+# with venv), make and git. `make test-faults` disturbs real sweeps. If node and npm are installed,
+# it also does so on an S3 server.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Two processes: tests wait for Ray's as much as they work.
+# Two processes, because tests spend about half of their time waiting for Ray.
 PYTEST := $(BIN)/pytest -n 2 --dist worksteal
 FAULTS := runs/faults.md
 
@@ -25,7 +25,7 @@ s3rver:
 	@if [ -e .s3rver/installed ]; then :; elif command -v npm > /dev/null; then \
 	  npm install --silent --no-fund --no-audit --no-save --prefix .s3rver s3rver@3.7.1 \
 	  && touch .s3rver/installed; \
-	else echo "npm is not here: faults on S3 are left out"; fi
+	else echo "npm is not installed: the tests of faults on S3 will be skipped"; fi
 
 lint: install
 	$(BIN)/ruff check .
@@ -33,7 +33,7 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The stamp is newer than what it was made from, so a second `make` installs nothing.
+# The file is newer than its prerequisites, so a second `make` installs nothing.
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt

@@ -1,7 +1,7 @@
 #!/bin/bash
-# A sweep on the nodes of a Slurm job, which are its Ray cluster: sbatch slurm.sh my.yaml
-# docs/cluster.md says what to do before. Storage, this package (`ser` on PATH) and your home must
-# be on a file system that all nodes share. Change the next lines to what your cluster has.
+# A sweep on the nodes of a Slurm job, which become a Ray cluster: sbatch slurm.sh my.yaml
+# docs/cluster.md describes the steps before. The storage, this package (`ser` on PATH) and your
+# home must be on a file system that all nodes share. Adapt the next lines to your cluster.
 #SBATCH --job-name=ser
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
@@ -9,9 +9,9 @@
 #SBATCH --gpus-per-node=1
 #SBATCH --mem=0
 #SBATCH --time=12:00:00
-# Whole nodes: two Rays on one would meet at their ports.
+# Whole nodes, because two Ray clusters on one node would use the same ports.
 #SBATCH --exclusive
-# Two minutes before the time is up this script puts itself into the queue again, and goes on there.
+# Two minutes before its time limit, the job puts itself into the queue again, to resume there.
 #SBATCH --requeue
 #SBATCH --signal=B:USR1@120
 #SBATCH --open-mode=append
@@ -20,7 +20,7 @@ set -euo pipefail
 config=${1:?usage: sbatch slurm.sh CONFIG [--set KEY=VALUE ...]}
 shift
 
-# One token for all nodes, in ~/.ray/auth_token, which nobody else may read. It is made once.
+# All nodes use one token, in ~/.ray/auth_token. The token is created once. Only you may read it.
 umask 077
 export RAY_AUTH_MODE=token
 ray get-auth-token --generate > /dev/null
@@ -29,7 +29,7 @@ chmod 600 "${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}"
 trap 'kill $(jobs -p) 2> /dev/null || true' EXIT
 trap 'echo "time is up: queued again"; scontrol requeue "$SLURM_JOB_ID"; exit 0' USR1
 
-# This script runs on the first node, which is the head. `--block`: Ray ends with the job.
+# This script runs on the first node, which is the head. With `--block`, Ray ends with the job.
 head=$SLURMD_NODENAME
 port=${SER_PORT:-6379}
 cpus=$SLURM_CPUS_PER_TASK
@@ -40,7 +40,7 @@ ray start --head --block --port="$port" --num-cpus="$cpus" --num-gpus="$gpus" \
   --temp-dir="${SER_TEMP:-/tmp/ray-$SLURM_JOB_ID}" --disable-usage-stats &
 ray=$!
 until ray health-check --address="$head:$port" 2> /dev/null; do
-  kill -0 "$ray" || exit 1  # it ended, and has said why
+  kill -0 "$ray" || exit 1  # Ray ended, and has printed the reason
   sleep 1
 done
 if ((nodes > 1)); then
@@ -48,8 +48,8 @@ if ((nodes > 1)); then
     ray start --block --address="$head:$port" --num-cpus="$cpus" --num-gpus="$gpus" &
 fi
 
-# Nodes may come after `ser` has begun: it is told what there will be. In the background, as bash
-# answers signals only when nothing runs in front.
+# Some nodes may join after `ser` has started, so `ser` gets the final numbers. `ser` runs in the
+# background, because bash handles signals only if no command runs in the foreground.
 RAY_ADDRESS="$head:$port" ser sweep "$config" "$@" \
   --set cluster.cpus=$((nodes * cpus)) --set cluster.gpus=$((nodes * gpus)) &
 wait $!

@@ -1,7 +1,7 @@
 """Run `ser` on the head of a cluster: `ray submit CLUSTER.yaml submit.py -- sweep my.yaml`.
 
-`ray submit` copies this file to the home folder on the head and runs it there with `python`. What
-follows `--` is given to `ser`; paths are those of the head.
+`ray submit` copies this file to the home folder on the head and runs it there with `python`. `ser`
+gets the arguments after `--`. Paths are paths on the head.
 """
 
 import os
