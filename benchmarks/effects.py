@@ -1,4 +1,4 @@
-"""What `planted_effects` plants, the models that are to find it, and what is expected of them."""
+"""The effects that `planted_effects` plants, and the models that should find them."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -6,25 +6,27 @@ from pathlib import Path
 from typing import Any
 
 from features.corpora.demo import EMOTIONS, DemoSettings
-from orchestrator.config.sections import Configuration, parse
+from orchestrator.config.parsing import parse
+from orchestrator.config.sections import Configuration
 
 
 def corpus_folder(settings: DemoSettings, folder: Path) -> Path:
-    """Effects that ask for the same corpus share it."""
+    """Return the folder of a corpus. Effects with the same settings share it."""
     digest = hashlib.sha1(settings.model_dump_json().encode()).hexdigest()[:12]
     return folder / "corpora" / digest
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What is planted, who is to find it, and what is expected.
+    """An effect, the models that should find it, and the expected order of their scores.
 
-    corpus : `DemoSettings` without the seed
-    models : label -> the configuration's section `model`
-    sections : further sections of the configuration, the same for all models
-    hypotheses : `a > b` over names of `models`
-    control : the effect without what is planted, where each difference should be smaller
-    told : those of `models` whose frames bear a mark of who speaks: what there is to gain by it
+    corpus : settings of the corpus; each seed replaces `seed`
+    models : label -> section `model` of the configuration
+    sections : other sections of the configuration, the same for all models
+    hypotheses : `a > b` for labels of `models`
+    control : the same corpus without the effect; each difference should be smaller there
+    marked : labels of models whose frames contain the speaker's identity. Their scores show how
+        much a model can gain from it
     """
 
     name: str
@@ -33,14 +35,14 @@ class Effect:
     sections: dict[str, dict[str, Any]]
     hypotheses: tuple[str, ...]
     control: "Effect | None" = None
-    told: tuple[str, ...] = ()
+    marked: tuple[str, ...] = ()
 
     def settings(self, seed: int) -> DemoSettings:
-        """Of the corpus that a seed speaks."""
+        """Return the settings of a seed's corpus."""
         return self.corpus.model_copy(update={"seed": seed})
 
     def configuration(self, model: str, seed: int, folder: Path) -> Configuration:
-        """What one model trains with; `folder` holds the benchmark's corpora and features."""
+        """Return the configuration of one model. `folder` has the corpora and their features."""
         sections = {**self.sections, "training": {**self.sections["training"], "seed": seed}}
         return parse(
             {
@@ -59,9 +61,9 @@ class Effect:
 _IAAN = {"hidden_size": 32, "attention_size": 32, "projection_size": 32, "dropout": 0.2}
 _CONTAGION = Effect(
     name="contagion",
-    # Long dialogues in which a tenth of the turns starts anew: what is felt now tells of the next
-    # turns and little of turns drawn at random. Bland turns are for the context that predicts,
-    # mixed ones for the attention that knows it.
+    # Long dialogues in which a tenth of the turns does not depend on earlier turns: the emotion of
+    # a turn predicts that of the next turns, but not of turns drawn at random. Bland turns need
+    # context; mixed turns need attention that depends on the context.
     corpus=DemoSettings(
         dialogues=8, turns=48, own=0.45, other=0.45, bland=0.45, mixed=0.3, speaker_style=0.1
     ),
@@ -91,32 +93,32 @@ _ACRNN = {
 }
 SPEAKER_STYLE = Effect(
     name="speaker_style",
-    # Ten voices, each with its own way to show each emotion: voices differ in it more than
-    # emotions do. They are heard in training and in the test; without context.
+    # Ten speakers, each with an own way to express each emotion: speakers differ more than
+    # emotions do. All speakers are in training and in the test. There is no context.
     corpus=DemoSettings(dialogues=16, own=0, other=0, bland=0.1, unlabelled=0, speaker_style=3),
     models={
         "ssa_crnn_r": {"name": "ssa_crnn_r", **_ACRNN},
         "acrnn_r": {"name": "acrnn_r", **_ACRNN},
-        "acrnn_r, told": {"name": "acrnn_r", **_ACRNN},
+        "acrnn_r, speaker marked": {"name": "acrnn_r", **_ACRNN},
     },
     sections={
         "features": {"normalize": "band"},
         "folds": {"scheme": "random_repeated", "folds": 2},
         "training": {"epochs": 10, "patience": 10, "learning_rate": 2e-3},
     },
-    hypotheses=("ssa_crnn_r > acrnn_r", "acrnn_r, told > acrnn_r"),
-    told=("acrnn_r, told",),
+    hypotheses=("ssa_crnn_r > acrnn_r", "acrnn_r, speaker marked > acrnn_r"),
+    marked=("acrnn_r, speaker marked",),
 )
 MILD = replace(
     SPEAKER_STYLE,
     name="speaker_style_mild",
-    # Voices differ about as much as emotions do.
+    # Speakers differ about as much as emotions do.
     corpus=SPEAKER_STYLE.corpus.model_copy(update={"speaker_style": 1.5}),
 )
 IMBALANCE = Effect(
     name="imbalance",
-    # Four of five turns are neutral. Batches are balanced as in the paper, so that the rare
-    # classes are repeated; epochs are of few steps, to see the start of training.
+    # Four of five turns are neutral. Batches are balanced as in the paper, so rare classes are
+    # repeated. Epochs have few steps, so that the start of training is visible.
     corpus=DemoSettings(
         dialogues=10,
         own=0,
@@ -129,7 +131,7 @@ IMBALANCE = Effect(
     models={
         "acrnn_r": {"name": "acrnn_r", "regularizer_weight": 0.1, **_ACRNN},
         "acrnn": {"name": "acrnn", **_ACRNN},
-        # Regularised layers have no bias: what is left of the difference is the penalty's.
+        # Regularised layers have no bias. The rest of the difference comes from the penalty.
         "acrnn_r, lambda 0": {"name": "acrnn_r", "regularizer_weight": 0.0, **_ACRNN},
     },
     sections={
@@ -148,7 +150,7 @@ AS_DRAWN = replace(
 COLLAPSE = replace(
     AS_DRAWN,
     name="collapse",
-    # Nearly all turns are neutral, and batches are as they come.
+    # Nearly all turns are neutral, and batches are not balanced.
     corpus=IMBALANCE.corpus.model_copy(update={"prior": (0.02, 0.02, 0.94, 0.02)}),
     models={
         "acrnn": {"name": "acrnn", **_ACRNN},
@@ -165,19 +167,19 @@ EFFECTS = (
     replace(
         SPEAKER_STYLE,
         name="one_style",
-        # All voices show an emotion alike: what the second encoder brings by itself.
+        # All speakers express an emotion alike: the second encoder alone makes the difference.
         corpus=SPEAKER_STYLE.corpus.model_copy(update={"speaker_style": 0.0}),
     ),
     MILD,
     replace(
         MILD,
         name="speaker_loss",
-        # As large, and never told who speaks: what is left is due to the second encoder alone.
+        # The same size without the speaker loss: the second encoder alone makes the difference.
         models={
             "ssa_crnn_r": SPEAKER_STYLE.models["ssa_crnn_r"],
-            "ssa_crnn_r, untold": {"name": "ssa_crnn_r", "speaker_weight": 0.0, **_ACRNN},
+            "ssa_crnn_r, no speaker loss": {"name": "ssa_crnn_r", "speaker_weight": 0.0, **_ACRNN},
         },
-        hypotheses=("ssa_crnn_r > ssa_crnn_r, untold",),
+        hypotheses=("ssa_crnn_r > ssa_crnn_r, no speaker loss",),
     ),
     IMBALANCE,
     AS_DRAWN,

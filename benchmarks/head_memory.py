@@ -1,11 +1,11 @@
-"""What a sweep takes of the head node's memory, with more and more trials at a time.
+"""Memory that a sweep needs on the head node, by the number of trials at the same time.
 
     python benchmarks/head_memory.py [TRIALS_AT_A_TIME ...]
 
-Starts a cluster on this machine, a head without CPUs for training and a node with one for each
-trial, and runs a sweep of a small IAAN on a spoken corpus. The head's share is the driver, and
-all processes below the head's raylet and beside it. Memory is their proportional set size, which
-counts what processes share once; the figure is the peak of their sum while trials train.
+Starts a cluster on this machine: a head without CPUs for training, and a node with one CPU for each
+trial. Then runs a sweep of a small IAAN on a spoken corpus. The table has the memory of the driver,
+of the head node's processes and of all their children. It is the peak, during training, of the sum
+of proportional set sizes, which count shared memory once.
 """
 
 import argparse
@@ -21,12 +21,13 @@ import psutil
 import yaml
 
 from features.corpora.demo import DemoSettings, make_demo_corpus
-from orchestrator.sweep.trial import TRAIN_ENVIRONMENT
+from orchestrator.sweep.ray_compat import TRAIN_ENVIRONMENT
 
 SETTINGS = DemoSettings(sessions=3, dialogues=3, turns=12, own=0.2, other=0.2)
 
 
 def configure(folder: Path, corpus: str, at_once: int) -> Path:
+    """Write the configuration of a sweep with `at_once` trials at the same time."""
     path = folder / f"{at_once}.yaml"
     content = {
         "name": f"head-{at_once}",
@@ -42,7 +43,7 @@ def configure(folder: Path, corpus: str, at_once: int) -> Path:
 
 
 def kind(process: psutil.Process) -> str:
-    """What a process is, by its title as `ps` shows it."""
+    """Return the kind of a process, from its title as `ps` shows it."""
     line = " ".join(process.cmdline())
     for mark in ("gcs_server", "dashboard", "log_monitor", "monitor.py", "raylet"):
         if mark in line.split(" ")[0] or mark in line[:200]:
@@ -53,18 +54,18 @@ def kind(process: psutil.Process) -> str:
 
 
 def measure(processes: list[psutil.Process]) -> Counter[str]:
-    """Megabytes by kind."""
-    found: Counter[str] = Counter()
+    """Return megabytes by kind of process."""
+    megabytes: Counter[str] = Counter()
     for process in processes:
         try:
-            found[kind(process)] += process.memory_full_info().pss / 1e6
+            megabytes[kind(process)] += process.memory_full_info().pss / 1e6
         except psutil.Error:
             continue
-    return found
+    return megabytes
 
 
 def run(folder: Path, corpus: str, at_once: int) -> Counter[str]:
-    """The head's memory at its peak."""
+    """Run a sweep and return the peak memory on the head, by kind of process."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(
@@ -105,14 +106,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("at_once", type=int, nargs="*", default=[1, 2])
-    asked = parser.parse_args().at_once
+    counts = parser.parse_args().at_once
     os.environ.update(TRAIN_ENVIRONMENT)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         corpus = make_demo_corpus(str(folder / "corpus"), SETTINGS)
-        peaks = {at_once: run(folder, str(corpus), at_once) for at_once in asked}
+        peaks = {at_once: run(folder, str(corpus), at_once) for at_once in counts}
     kinds = sorted({kind for peak in peaks.values() for kind in peak})
-    print("| on the head, MB | " + " | ".join(f"{n} at a time" for n in peaks) + " |")
+    print("| on the head, MB | " + " | ".join(f"{n} trials" for n in peaks) + " |")
     print("|---" * (1 + len(peaks)) + "|")
     for name in [*kinds, "all"]:
         values = [peak.total() if name == "all" else peak[name] for peak in peaks.values()]

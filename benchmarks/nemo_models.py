@@ -1,10 +1,10 @@
-"""Every model on nEMO's real speech: nested UA by session and by repeated 80/20, as a table.
+"""Nested UA of every model on nEMO's real speech, by session and by repeated 80/20 splits.
 
-One configuration a model, the same for both protocols, fixed beforehand: sizes and training as in
-examples/nemo.yaml where they apply, and the normalisation of log-mel chosen on the
-synthetic demo corpus. Nothing is tuned on what is reported. The epoch is chosen on a validation
-part, and each test part is scored once, so the nested and the plain estimate are one. Every run is
-a `ser train` of its own that goes on where it stopped; two are at work at a time.
+Each model has one fixed configuration for both protocols: sizes and training as in
+examples/nemo.yaml if they apply. The normalisation of log-mel was selected on the synthetic demo
+corpus. Nothing is tuned on the reported data. The epoch is selected on a validation part and each
+test part is scored once, so the nested estimate equals the plain one. Every run is a `ser train`.
+Two run at the same time, and the same command resumes after an interruption.
 
     python benchmarks/nemo_models.py NEMO/manifest.csv [STORAGE]
 """
@@ -52,7 +52,7 @@ PROTOCOLS = {
 
 
 def configuration(model: str, protocol: str, manifest: str, storage: str) -> dict[str, Any]:
-    """The whole configuration of one run."""
+    """Return the configuration of one run."""
     sizes, training = MODELS[model]
     corpus = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))["corpus"]
     return {
@@ -67,13 +67,13 @@ def configuration(model: str, protocol: str, manifest: str, storage: str) -> dic
 
 
 def ser(command: str, path: str, *options: str) -> str:
-    """Run a `ser` command; its standard output. Raises CalledProcessError where it fails."""
+    """Run a `ser` command and return its output. Raises CalledProcessError if it fails."""
     line = [sys.executable, "-m", "orchestrator.cli", command, path, *options]
     return subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def main(manifest: str, storage: str = "runs") -> None:
-    """Train what is missing, then print the table."""
+    """Train the missing models, then print the table."""
     configs = Path(storage, "configurations")
     configs.mkdir(parents=True, exist_ok=True)
     runs = {
@@ -85,16 +85,16 @@ def main(manifest: str, storage: str = "runs") -> None:
         path.write_text(
             yaml.safe_dump(configuration(model, protocol, manifest, storage), sort_keys=False)
         )
-    for model in ("linear_svm", "bigru_att", "acrnn"):  # a model for each feature set
+    for model in ("linear_svm", "bigru_att", "acrnn"):  # one model of each feature set
         ser("extract", str(runs[model, "session"]))
     with ThreadPoolExecutor(AT_A_TIME) as threads:
         list(threads.map(lambda path: ser("train", str(path)), runs.values()))
-    found = {}
+    reports = {}
     for key, path in runs.items():
         name = yaml.safe_load(path.read_text())["name"]
-        found[key] = json.loads(ser("report", f"{storage}/{name}", "--json"))
+        reports[key] = json.loads(ser("report", f"{storage}/{name}", "--json"))
         (record,) = Path(storage, name, "trials").glob("*/trial.json")
-        found[key]["seconds"] = json.loads(record.read_text())["seconds"]
+        reports[key]["seconds"] = json.loads(record.read_text())["seconds"]
     print(
         "| model | session: nested UA | 95 % by speakers | time | 80/20: nested UA | 95 % over "
         "splits | time |"
@@ -102,15 +102,15 @@ def main(manifest: str, storage: str = "runs") -> None:
     print("|---|---|---|---|---|---|---|")
     for model in MODELS:
         print(
-            f"| `{model}` | {' | '.join(cells(found[model, name], name) for name in PROTOCOLS)} |"
+            f"| `{model}` | {' | '.join(cells(reports[model, name], name) for name in PROTOCOLS)} |"
         )
 
 
 def cells(report: dict[str, Any], protocol: str) -> str:
-    """UA, its interval and the training time of one run.
+    """Return UA, its interval and the training time of one run.
 
-    Sessions are pooled, for each utterance is tested once. Splits are averaged: an utterance may
-    be in several test parts, and the speakers are known ones.
+    Sessions are pooled, because each utterance is tested once. Splits are averaged, because an
+    utterance may be in several test parts.
     """
     nested, best = report["nested"], report["best"]
     if protocol == "session":

@@ -1,8 +1,8 @@
-"""How much of what a model gets on nEMO is a matter of how many voices it has heard.
+"""How the number of speakers in training decides a model's score on nEMO.
 
-A support vector machine on means and deviations of the 45 descriptors, trained on one session (as
-`leave_one_session_out` with a validation part does), on two, on all speakers but one, and on the
-tested speakers themselves. Prints UA of each split.
+A support vector machine on means and deviations of the 45 descriptors. It trains on one session (as
+`leave_one_session_out` with a validation part does), on two sessions, on all speakers except one,
+and on the tested speakers themselves. Prints the UA of each split.
 
     python benchmarks/nemo_speakers.py NEMO/manifest.csv
 """
@@ -18,19 +18,20 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from features.storage import Storage
-from orchestrator.config.sections import load
-from orchestrator.data.prepare import prepare
+from orchestrator.config.parsing import load
+from orchestrator.data.prepare import plan_folds, prepare
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "nemo.yaml"
 
 
 def main(manifest: str, storage: str = "runs") -> None:
-    """Print a line a protocol."""
+    """Print one line for each protocol."""
     import ray
 
     configuration = load(str(EXAMPLE), [f"corpus.root={manifest}"])
     ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    prepared = prepare(configuration, Storage.open(storage), lambda done, total, error: None)
+    plan = plan_folds(configuration)
+    prepared = prepare(plan, Storage.open(storage), lambda done, total, error: None)
     ray.shutdown()
     data = prepared.dataset
     turns = [data.frames[a:b] for a, b in zip(data.offsets[:-1], data.offsets[1:], strict=True)]
@@ -38,23 +39,21 @@ def main(manifest: str, storage: str = "runs") -> None:
     speakers = np.asarray(data.speakers)
     folds = prepared.folds
     protocols = {
-        "one session, two voices": [(f.train, f.test) for f in folds],
-        "two sessions, four voices": [(np.r_[f.train, f.validation], f.test) for f in folds],
-        "all voices but the tested one": LeaveOneGroupOut().split(speakers, groups=speakers),
-        "the tested voices themselves": StratifiedKFold(5, shuffle=True, random_state=0).split(
+        "one session, two speakers": [(f.train, f.test) for f in folds],
+        "two sessions, four speakers": [(np.r_[f.train, f.validation], f.test) for f in folds],
+        "all speakers except the tested one": LeaveOneGroupOut().split(speakers, groups=speakers),
+        "the tested speakers themselves": StratifiedKFold(5, shuffle=True, random_state=0).split(
             functionals, data.labels
         ),
     }
     for name, splits in protocols.items():
-        found = []
+        ua = []
         for train, test in splits:
-            machine = make_pipeline(StandardScaler(), SVC()).fit(
-                functionals[train], data.labels[train]
-            )
-            found.append(
-                balanced_accuracy_score(data.labels[test], machine.predict(functionals[test]))
-            )
-        print(f"trained on {name}: UA {np.mean(found):.3f} (splits {np.round(found, 3)})")
+            machine = make_pipeline(StandardScaler(), SVC())
+            machine.fit(functionals[train], data.labels[train])
+            predicted = machine.predict(functionals[test])
+            ua.append(balanced_accuracy_score(data.labels[test], predicted))
+        print(f"trained on {name}: UA {np.mean(ua):.3f} (splits {np.round(ua, 3)})")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,117 @@
-"""Folds, trials, sweeps and reports on Ray."""
+"""SER Orchestrator: train and tune speech emotion recognition models on a Ray cluster.
+
+    import orchestrator
+
+    sweep = orchestrator.run(orchestrator.load("my.yaml"))
+    sweep.scores()["nested"]["pooled"]["ua"]
+    sweep.predictions()                        # an Arrow table
+    orchestrator.load_model(sweep, fold="1")   # a PyTorch module
+
+The names in `__all__` are the public interface. Importing this package imports neither torch nor
+Ray; the functions import the modules that they need.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import SerError, translated
+
+if TYPE_CHECKING:
+    from orchestrator.config.sections import Configuration
+    from orchestrator.results.comparison import Comparison
+    from orchestrator.results.opened import OpenedSweep
+    from ser_models.base import EmotionModel
+
+__all__ = ["SerError", "compare", "load", "load_model", "open_sweep", "run"]
+
+
+def compare(first: "OpenedSweep | str", second: "OpenedSweep | str") -> "Comparison":
+    """Compare two sweeps on the same folds. Sweeps are opened ones, folders or URIs.
+
+    Raises ComparisonError if their test parts are not the same.
+
+    >>> compare("runs/bigru", "runs/iaan").t_test.p_value
+    """
+    from orchestrator.results import comparison
+
+    with translated():
+        return comparison.compare(_opened(first).ledger, _opened(second).ledger)
+
+
+def load(source: str | dict[str, Any], overrides: list[str] | None = None) -> "Configuration":
+    """Read a configuration, apply `key=value` overrides, and check it. Raises ConfigError.
+
+    source : the path of a YAML file, or the same as a dictionary
+
+    >>> load("my.yaml", ["training.epochs=5"]).training.epochs
+    5
+    """
+    from orchestrator.config import parsing
+
+    with translated():
+        return parsing.load(source, overrides)
+
+
+def load_model(
+    sweep: "OpenedSweep | str", trial: str | None = None, fold: str | None = None
+) -> "EmotionModel":
+    """A trial's network with its selected weights, in evaluation mode.
+
+    trial : a trial's id; by default the best trial
+    fold : a fold's name; by default the ensemble of all folds, whose posteriors are averaged
+
+    >>> load_model("runs/mine", fold="Ses01")(current, own, other).logits
+    """
+    from orchestrator.inference import model
+
+    with translated():
+        return model.load_model(_opened(sweep), trial, fold)
+
+
+def open_sweep(path: str) -> "OpenedSweep":
+    """Open a sweep's folder or URI. Raises NoSweepError if there is no sweep.
+
+    >>> open_sweep("runs/mine").best.score
+    """
+    from features.storage import Storage
+    from orchestrator.ledger.ledger import Ledger
+    from orchestrator.results.opened import OpenedSweep
+
+    with translated():
+        return OpenedSweep(Ledger(Storage.open(path)))
+
+
+def run(configuration: "Configuration", fork: str | None = None) -> "OpenedSweep":
+    """Run a sweep to its end, or resume it, and write its report. Events go to standard error.
+
+    Without a `search` section, the one configuration is cross-validated. If Ray is initialised, it
+    is used; otherwise the cluster at RAY_ADDRESS, or a local Ray.
+
+    fork : name of a new sweep, which copies the trials of this one that are still valid
+
+    Raises HopelessError if too many trials in a row failed; the report is written all the same.
+    """
+    from features.errors import StorageError
+    from orchestrator import report
+    from orchestrator.errors import HopelessError
+    from orchestrator.progress import Narrator
+    from orchestrator.results.opened import OpenedSweep
+    from orchestrator.sweep.run import ledger_of, run_sweep
+
+    failure = None
+    with translated():
+        try:
+            run_sweep(configuration, Narrator(), fork)
+        except HopelessError as error:
+            failure = error
+        except StorageError as error:
+            kept = "Finished trials are kept: fix the problem, then run the same command"
+            raise StorageError(f"{error}. {kept}") from error
+        sweep = OpenedSweep(ledger_of(configuration, fork))
+        report.build(sweep.ledger, sweep.findings)
+    if failure is not None:
+        raise failure
+    return sweep
+
+
+def _opened(sweep: "OpenedSweep | str") -> "OpenedSweep":
+    return open_sweep(sweep) if isinstance(sweep, str) else sweep

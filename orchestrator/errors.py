@@ -1,38 +1,24 @@
-"""Every error that a user may meet. The message says what is wrong, where, and what to do.
+"""Every error that a user may meet. The message says what is wrong, in which place, and what to do.
 
     SerError               1  the run failed; its results so far are kept
-    ├── ConfigError        2  a configuration, a corpus or folds that cannot be used
-    ├── ComparisonError    2  two sweeps whose scores cannot be compared
-    ├── NoSweepError       2  a folder that holds no sweep
-    ├── FolderError        2  a folder that holds something else
+    ├── UsageError         2  wrong use
+    │   ├── ConfigError        a configuration, a corpus or folds that cannot be used
+    │   ├── ComparisonError    two sweeps whose scores cannot be compared
+    │   ├── NoSweepError       a folder that holds no sweep
+    │   └── FolderError        a folder that holds something else
     ├── FeatureError       1  features that cannot be computed or read
-    ├── LedgerError        1  a file on the storage is damaged
+    ├── LedgerError        1  a file on the storage that is damaged
     ├── LeaseError         1  another driver works on the sweep
     ├── ClusterError       1  the Ray cluster does not answer, or refuses the connection
     ├── HopelessError      1  too many trials in a row failed
     ├── DependencyError    1  an optional package is missing
     └── StorageError       1  the storage cannot be read or written
 
-The number is the exit code of `ser`: 1 for a run that failed, 2 for wrong use.
+The number is the exit code of `ser`.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-__all__ = [
-    "ClusterError",
-    "ComparisonError",
-    "ConfigError",
-    "DependencyError",
-    "FeatureError",
-    "FolderError",
-    "HopelessError",
-    "LeaseError",
-    "LedgerError",
-    "NoSweepError",
-    "SerError",
-    "StorageError",
-]
 
 
 class SerError(Exception):
@@ -41,28 +27,26 @@ class SerError(Exception):
     exit_code = 1
 
 
-class ConfigError(SerError, ValueError):
+class UsageError(SerError):
+    """Base of the errors of wrong use."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError, ValueError):
     """A configuration, a corpus or folds that cannot be used. The message names the key."""
 
-    exit_code = 2
 
-
-class ComparisonError(SerError, ValueError):
+class ComparisonError(UsageError, ValueError):
     """Two sweeps whose scores cannot be compared."""
 
-    exit_code = 2
 
-
-class NoSweepError(SerError):
+class NoSweepError(UsageError):
     """A folder that holds no sweep."""
 
-    exit_code = 2
 
-
-class FolderError(SerError):
+class FolderError(UsageError):
     """A folder that cannot be used because it holds something else."""
-
-    exit_code = 2
 
 
 class FeatureError(SerError):
@@ -70,7 +54,7 @@ class FeatureError(SerError):
 
 
 class LedgerError(SerError):
-    """A file on the storage that is not what was written there."""
+    """A file on the storage that has changed since it was written."""
 
 
 class LeaseError(SerError):
@@ -82,7 +66,7 @@ class ClusterError(SerError):
 
 
 class HopelessError(SerError):
-    """Too many trials in a row failed. The message says what they have in common."""
+    """Too many trials in a row failed. The message names their common values."""
 
 
 class DependencyError(SerError):
@@ -95,22 +79,25 @@ class StorageError(SerError):
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise the errors of `features` and `search_spaces` as errors of this tree.
+    """Raise the errors of `features` and `search_spaces`, and OSErrors, as errors of this tree.
 
     Those packages know nothing of `orchestrator`, so they have errors of their own.
     """
-    from features.errors import FeatureError as BadFeatures
-    from features.errors import ManifestError
-    from features.storage import StorageError as BadStorage
+    from features import errors as features
     from search_spaces import SpaceError
 
+    kinds: dict[type[Exception], type[SerError]] = {
+        features.StorageError: StorageError,
+        features.FeatureError: FeatureError,
+        features.DependencyError: DependencyError,
+        features.FolderError: FolderError,
+        features.ManifestError: ConfigError,
+        SpaceError: ConfigError,
+    }
     try:
         yield
-    except BadStorage as error:
-        raise StorageError(
-            f"{error}. Finished trials are kept: fix the problem, then run the same command"
-        ) from error
-    except BadFeatures as error:
-        raise FeatureError(str(error)) from error
-    except (ManifestError, SpaceError) as error:
-        raise ConfigError(str(error)) from error
+    except tuple(kinds) as error:
+        ours = next(ours for theirs, ours in kinds.items() if isinstance(error, theirs))
+        raise ours(str(error)) from error
+    except OSError as error:
+        raise SerError(f"{type(error).__name__}: {error}") from error

@@ -1,35 +1,34 @@
 """Scores, intervals and tests, as pure functions of labels. No Ray, no files.
 
-UA and UAR are one number: the mean over classes of recall. WA is accuracy. Scores come from
-scikit-learn and distributions from scipy; what is ours is how they are put together.
+UA and UAR are the same number: the mean over classes of recall. WA is accuracy. scikit-learn
+computes the scores, and scipy the distributions.
 
-Labels are elements of `classes`. Integer labels beside named classes are positions in
-`classes`, which is how a training loop holds them.
+Labels are elements of `classes`. If the classes have names, integer labels are positions in
+`classes`, as in training.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# scikit-learn and scipy.stats take seconds to import and every process of a trial reads this
-# file, though only some of them score: they are imported where they are used.
+# scikit-learn and scipy.stats take seconds to import. Every process of a trial imports this module,
+# but only some of them score, so the functions import them.
 
 Label = str | int
+Integers = NDArray[np.int64]
 
 
 class Interval(NamedTuple):
-    """An estimate and its interval; `low` and `high` are NaN where none can be given."""
+    """An estimate and its interval. `low` and `high` are NaN if there is no interval."""
 
     value: float
     low: float
     high: float
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(NamedTuple):
     """`ua` (= UAR), `wa` (accuracy) and the recall of each class, all in 0..1."""
 
     ua: float
@@ -37,8 +36,7 @@ class Scores:
     recalls: dict[Label, float]
 
 
-@dataclass(frozen=True)
-class Bootstrap:
+class Bootstrap(NamedTuple):
     """Pooled scores with percentile intervals from resampled speakers."""
 
     ua: Interval
@@ -65,33 +63,29 @@ class McNemar(NamedTuple):
     p_value: float
 
 
-def positions(labels: ArrayLike, classes: Sequence[Label]) -> NDArray[np.int64]:
-    """Position of each label in `classes`, (n,). Raises ValueError for a label that is not there.
+def positions(labels: ArrayLike, classes: Sequence[Label]) -> Integers:
+    """Position of each label in `classes`, (n,). Raises ValueError for an unknown label.
 
-    scikit-learn leaves such a label out of a confusion matrix without a word, which would
-    raise the score; hence the check.
+    scikit-learn ignores unknown labels without a warning, which would raise the score.
     """
     values = np.asarray(labels)
     if values.ndim != 1:
         raise ValueError(f"labels must be one-dimensional, not of shape {values.shape}")
-    named = any(isinstance(name, str) for name in classes)
-    if values.dtype.kind in "iu" and named:
+    if values.dtype.kind in "iu" and any(isinstance(name, str) for name in classes):
         outside = values[(values < 0) | (values >= len(classes))]
         if outside.size:
-            raise ValueError(f"label {outside[0]} is no position among {len(classes)} classes")
+            raise ValueError(f"label {outside[0]} is not a position among {len(classes)} classes")
         return values.astype(np.int64)
     place = {name: position for position, name in enumerate(classes)}
     try:
         return np.fromiter((place[value] for value in values.tolist()), np.int64, len(values))
     except KeyError as error:
-        raise ValueError(
-            f"label {error.args[0]!r} is none of the classes {list(classes)}"
-        ) from None
+        raise ValueError(f"label {error} is not one of the classes {list(classes)}") from None
 
 
 def _pair(
     truth: ArrayLike, prediction: ArrayLike, classes: Sequence[Label]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[Integers, Integers]:
     true, predicted = positions(truth, classes), positions(prediction, classes)
     if len(true) != len(predicted):
         raise ValueError(f"{len(true)} true labels but {len(predicted)} predicted ones")
@@ -103,46 +97,37 @@ def _pair(
 def scores(truth: ArrayLike, prediction: ArrayLike, classes: Sequence[Label]) -> Scores:
     """UA, WA and the recall of each class.
 
-    A class that no utterance truly has gets recall NaN and is left out of UA: its recall is
-    0/0, and counting it as 0 or 1 would make UA depend on which classes happen to fall into a
-    fold rather than on the model. So UA is the mean over the classes that occur, as in
-    scikit-learn's `balanced_accuracy_score`. Utterances wrongly given the absent class still
-    count, as misses of their own classes.
+    A class without true utterances has recall NaN (0/0). UA is the mean over the other classes, as
+    in scikit-learn's `balanced_accuracy_score`: with 0 or 1 instead, UA would depend on the classes
+    that happen to fall into a fold. Utterances that are predicted as the absent class count as
+    misses of their own classes.
 
     Raises ValueError for no utterances, unequal lengths or unknown labels.
     """
     from sklearn.metrics import accuracy_score, recall_score
 
     true, predicted = _pair(truth, prediction, classes)
-    recalls = recall_score(
-        true, predicted, labels=range(len(classes)), average=None, zero_division=np.nan
-    )
-    return Scores(
-        ua=float(np.nanmean(recalls)),
-        wa=float(accuracy_score(true, predicted)),
-        recalls={name: float(recall) for name, recall in zip(classes, recalls, strict=True)},
-    )
+    labels = range(len(classes))
+    recalls = recall_score(true, predicted, labels=labels, average=None, zero_division=np.nan)
+    by_class = dict(zip(classes, map(float, recalls), strict=True))
+    return Scores(float(np.nanmean(recalls)), float(accuracy_score(true, predicted)), by_class)
 
 
-def confusion(
-    truth: ArrayLike, prediction: ArrayLike, classes: Sequence[Label]
-) -> NDArray[np.int64]:
+def confusion(truth: ArrayLike, prediction: ArrayLike, classes: Sequence[Label]) -> Integers:
     """Counts, (class, class): row = truth, column = prediction, in the order of `classes`."""
-    from sklearn.metrics import confusion_matrix
-
     true, predicted = _pair(truth, prediction, classes)
-    matrix = confusion_matrix(true, predicted, labels=range(len(classes)))
-    return np.asarray(matrix, dtype=np.int64)
+    counts = np.bincount(true * len(classes) + predicted, minlength=len(classes) ** 2)
+    return counts.reshape(len(classes), len(classes))
 
 
 def fold_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     """Mean over folds with Student's t interval, n - 1 degrees of freedom.
 
-    One fold has a mean and no interval (NaN). A NaN among the values makes all three NaN: a
-    fold is never dropped from a mean in silence. Raises ValueError for no folds.
+    One fold has a mean and no interval (NaN). If a value is NaN, all three numbers are NaN: no fold
+    is dropped without a warning. Raises ValueError for no folds.
 
-    Folds share training data, so their scores are not independent and the interval tends to
-    be too narrow (Nadeau & Bengio 2003); it is what the literature reports.
+    Folds share training data, so their scores are not independent, and the interval tends to be too
+    narrow (Nadeau & Bengio 2003). The literature reports this interval.
     """
     from scipy import stats
 
@@ -156,8 +141,8 @@ def fold_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def speaker_resamples(speakers: int, samples: int, seed: int) -> NDArray[np.int64]:
-    """Which speakers each bootstrap sample draws, with replacement: (samples, speakers)."""
+def speaker_resamples(speakers: int, samples: int, seed: int) -> Integers:
+    """The speakers in each bootstrap sample, drawn with replacement: (samples, speakers)."""
     return np.random.default_rng(seed).integers(speakers, size=(samples, speakers))
 
 
@@ -172,11 +157,10 @@ def speaker_bootstrap(
 ) -> Bootstrap:
     """Pooled UA, WA and recalls with percentile intervals over resampled speakers.
 
-    Utterances of one speaker resemble each other, so speakers are drawn, not utterances (the
-    cluster bootstrap: Davison & Hinkley 1997, section 3.8). A sample in which a class does not
-    occur takes its UA over the others, as `scores` does; a recall's interval is over the
-    samples in which its class occurs. One speaker gives no interval (NaN); a handful gives one
-    that is too narrow.
+    Utterances of one speaker resemble each other, so the bootstrap draws speakers, not utterances
+    (cluster bootstrap: Davison & Hinkley 1997, section 3.8). If a class does not occur in a sample,
+    the sample's UA is the mean over the others, as in `scores`, and its recall of the class does
+    not count. One speaker gives no interval (NaN). With few speakers, intervals are too narrow.
     """
     true, predicted = _pair(truth, prediction, classes)
     _, speaker = np.unique([str(name) for name in speakers], return_inverse=True)
@@ -185,20 +169,16 @@ def speaker_bootstrap(
     n_classes, n_speakers = len(classes), int(speaker.max()) + 1
     cells = (speaker * n_classes + true) * n_classes + predicted
     counts = np.bincount(cells, minlength=n_speakers * n_classes**2)  # (speaker * class * class,)
-    point = scores(true, predicted, range(n_classes))
 
     drawn = speaker_resamples(n_speakers, samples, seed)
-    rows = np.repeat(np.arange(samples), n_speakers)
-    times = np.zeros((samples, n_speakers), dtype=np.int64)  # how often a sample has a speaker
-    np.add.at(times, (rows, drawn.ravel()), 1)
-    # In float64 the product runs in BLAS and counts stay exact up to 2**53.
+    # How often each sample has each speaker, (samples, speakers).
+    times = np.stack([np.bincount(sample, minlength=n_speakers) for sample in drawn])
+    # In float64 the product runs in BLAS, and counts stay exact up to 2**53.
     pooled = times.astype(np.float64) @ counts.reshape(n_speakers, -1).astype(np.float64)
     matrices = pooled.reshape(samples, n_classes, n_classes)
     hits, of_class = np.diagonal(matrices, axis1=1, axis2=2), matrices.sum(axis=2)
     with np.errstate(invalid="ignore"):
-        recalls = hits / of_class  # (samples, class), NaN where the class does not occur
-    ua = np.nanmean(recalls, axis=1)
-    wa = hits.sum(axis=1) / of_class.sum(axis=1)
+        recalls = hits / of_class  # (samples, class), NaN if the class does not occur
 
     def interval(value: float, sample: NDArray[np.float64]) -> Interval:
         kept = sample[~np.isnan(sample)]
@@ -207,13 +187,11 @@ def speaker_bootstrap(
         low, high = np.quantile(kept, [(1 - confidence) / 2, (1 + confidence) / 2])
         return Interval(value, float(low), float(high))
 
+    point = scores(true, predicted, range(n_classes))
     return Bootstrap(
-        ua=interval(point.ua, ua),
-        wa=interval(point.wa, wa),
-        recalls={
-            name: interval(point.recalls[position], recalls[:, position])
-            for position, name in enumerate(classes)
-        },
+        ua=interval(point.ua, np.nanmean(recalls, axis=1)),
+        wa=interval(point.wa, hits.sum(axis=1) / of_class.sum(axis=1)),
+        recalls={name: interval(point.recalls[i], recalls[:, i]) for i, name in enumerate(classes)},
         speakers=n_speakers,
     )
 
@@ -223,13 +201,13 @@ def corrected_resampled_t(
 ) -> TTest:
     """Corrected resampled t-test over the folds' differences between two models.
 
-    t = mean / sqrt((1/J + n_test/n_train) * s^2) with J - 1 degrees of freedom, where s^2 is
-    the unbiased variance (Nadeau & Bengio, Inference for the generalization error, Machine
-    Learning 52, 2003, section 4). `n_train` and `n_test` are utterances of a fold's training
-    and test parts; where folds differ, give their means.
+    t = mean / sqrt((1/J + n_test/n_train) * s^2) with J - 1 degrees of freedom, and s^2 the
+    unbiased variance (Nadeau & Bengio, Inference for the generalization error, Machine Learning 52,
+    2003, section 4). `n_train` and `n_test` are the utterances of a fold's training and test parts.
+    If folds differ, give their means.
 
-    Differences that are all equal give t = 0 and p = 1 if they are zero, else infinity and 0.
-    Raises ValueError for fewer than two folds or an empty part.
+    If all differences are equal, t = 0 and p = 1 for differences of zero, otherwise t is infinite
+    and p = 0. Raises ValueError for fewer than two folds or an empty part.
     """
     from scipy import stats
 
@@ -250,9 +228,9 @@ def corrected_resampled_t(
 def mcnemar_exact(first_correct: ArrayLike, second_correct: ArrayLike) -> McNemar:
     """Exact McNemar test of two models on the same utterances, (n,) booleans each.
 
-    Of the utterances that exactly one model gets right, either model is as likely to be that
-    one under the null: a two-sided binomial test with p = 1/2 (McNemar 1947). Where the models
-    never differ the p-value is 1. Raises ValueError for unequal lengths.
+    Only utterances that exactly one model gets right count. Under the null hypothesis, either model
+    is equally likely to be right: a two-sided binomial test with p = 1/2 (McNemar 1947). The
+    p-value is 1 if there are no such utterances. Raises ValueError for unequal lengths.
     """
     from scipy import stats
 

@@ -1,3 +1,5 @@
+"""Fixtures of several packages: a local Ray, a spoken corpus, real speech."""
+
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,10 +9,10 @@ import pytest
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """A local Ray of six CPUs (six workers on whatever there is), for the whole session."""
+    """A local Ray with six CPUs, whatever the machine has, for the whole test session."""
     import ray
 
-    from orchestrator.sweep.trial import TRAIN_ENVIRONMENT
+    from orchestrator.sweep.ray_compat import TRAIN_ENVIRONMENT
 
     os.environ.update(TRAIN_ENVIRONMENT | {"RAY_BACKEND_LOG_LEVEL": "fatal"})
     ray.init(
@@ -26,7 +28,7 @@ def ray_cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small corpus of three sessions, spoken by espeak-ng; its manifest."""
+    """The manifest of a small corpus of three sessions that espeak-ng has spoken."""
     from features.corpora.demo import DemoSettings, make_demo_corpus
 
     settings = DemoSettings(sessions=3, dialogues=3, turns=12, own=0.2, other=0.2)
@@ -35,9 +37,9 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def nemo() -> Path:
-    """The nEMO corpus: real speech, under a licence that keeps it out of this repository."""
+    """The folder of nEMO: real speech, whose licence keeps it out of this repository."""
     default = Path(__file__).resolve().parents[2] / "shared" / "data" / "nemo"
     root = Path(os.environ.get("SER_NEMO", default))
     if not (root / "manifest.csv").is_file():
-        pytest.skip("nEMO is not here: set SER_NEMO to its folder")
+        pytest.skip("nEMO is not on this machine: set SER_NEMO to its folder")
     return root

@@ -1,4 +1,4 @@
-"""The command line `ser`."""
+"""The command line `ser`: commands, and the tables that they print."""
 
 from orchestrator.cli.commands import main
 

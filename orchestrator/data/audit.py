@@ -1,103 +1,55 @@
-"""What the folds really are: counted before every training, and checked against their scheme.
+"""Count every part of the folds, and check that the folds keep their scheme's promise.
 
-Nothing here is shared with what makes the folds but `Promise`, so that a mistake there is found
-here. A scheme that breaks its own rule stops the run; what it does not rule out, such as a voice
-on both sides of a random split, is counted and said.
+The audit shares only `codes` and the promise with the code that makes the folds, so that it finds
+mistakes there. Folds that break their promise stop the run. Anything that the promise allows, for
+example a speaker in two parts of a random split, is counted and reported.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from features.context import Indices
 from orchestrator.config.sections import FoldsConfig
-from orchestrator.data.folds import Fold, Promise, codes, promise
-
-Indices = NDArray[np.int64]
+from orchestrator.data.folds import Fold, Promise, codes
+from orchestrator.data.schemes import SCHEMES
+from orchestrator.ledger.records import Audit, FoldAudit, PartCounts
 
 PARTS = ("train", "validation", "test")
 SOURCES = ("unlabelled", *PARTS)
 TRAIN, TEST = SOURCES.index("train"), SOURCES.index("test")
 UNITS = ("speaker", "session", "dialogue", "phrase")
 APART_IN_DIALOGUE = ("session", "speaker", "dialogue")
-"""Units that keep a test utterance from hearing, as context, what was trained on."""
+"""Units whose promise forbids that a test utterance has a training utterance as context."""
 
+WORDS = {"train": "training", "validation": "validation", "test": "test"}
 SHOWN = 10
 
 
 class AuditError(ValueError):
-    """Folds that break the rule of their scheme. The message lists what, a line each."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One part of a fold.
-
-    classes, speakers : utterances of each class, and of each speaker that occurs
-    lacking : the classes of which a speaker who occurs here has no utterance here
-    """
-
-    utterances: int
-    classes: dict[str, int]
-    speakers: dict[str, int]
-    lacking: dict[str, list[str]]
-
-
-@dataclass(frozen=True)
-class FoldAudit:
-    """One fold.
-
-    parts : train, validation and test
-    shared : test utterances whose speaker, session, dialogue or phrase also trains
-    context : part -> source -> how many context turns the utterances of the part take from there
-    """
-
-    name: str
-    parts: dict[str, Part]
-    shared: dict[str, int]
-    context: dict[str, dict[str, int]]
-
-
-@dataclass(frozen=True)
-class Audit:
-    """Folds that keep their scheme's rule, and what else a reader of the scores should know.
-
-    unit : what the scheme keeps on one side, if anything
-    tested : in how many folds -> how many labelled utterances are tested
-    context : summed over folds
-    crossing : speaker -> the sessions, where there are several
-    notes : the same in sentences
-    """
-
-    scheme: str
-    selection: str
-    unit: str | None
-    labelled: int
-    unlabelled: int
-    tested: dict[str, int]
-    folds: list[FoldAudit]
-    context: dict[str, dict[str, int]]
-    crossing: dict[str, list[str]]
-    notes: list[str]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for YAML and JSON."""
-        return asdict(self)
+    """Folds that break the promise of their scheme. The message has one line for each problem."""
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """The manifest as numbers, (utterances,) each; -1 where a row has no value."""
+    """Columns of the manifest as integers, (utterances,) each. A missing value is negative.
+
+    units : unit -> positions in the names, and the names
+    recordings : number of the recording; None if no two rows have the same recording
+    takers, turns : (context turns,) an utterance, and a turn that is its context
+    """
 
     ids: pa.ChunkedArray
     labels: Indices
     classes: Sequence[str]
     units: dict[str, tuple[Indices, list[str]]]
     recordings: Indices | None
-    contexts: tuple[Indices, Indices]
+    takers: Indices
+    turns: Indices
 
     def first(self, rows: Indices) -> str:
         return f"row {rows[0] + 1}, {self.ids[int(rows[0])]}"
@@ -113,289 +65,218 @@ def audit(
     config: FoldsConfig,
     normalize: str = "speaker",
 ) -> Audit:
-    """Count what is in each fold. Raises AuditError where the folds break their scheme's rule.
+    """Count the utterances in each fold. Raises AuditError if folds break their scheme's promise.
 
-    Shapes
-    ------
     table : the manifest, (utterances,) rows
-    labels : (utterances,) class, negative for none
-    own, other : (utterances,) the row of each utterance's context turns, negative for none
+    labels : (utterances,) class, negative without a class
+    own, other : (utterances,) rows of each utterance's context turns, negative without a turn
     normalize : `features.normalize`
     """
     units = {name: codes(table[name]) for name in UNITS}
-    units = {name: found for name, found in units.items() if (found[0] >= 0).any()}
-    rows = _Rows(table["id"], labels, classes, units, _recordings(table), (own, other))
-    kept = promise(table, labels, config)
+    units = {name: values for name, values in units.items() if (values[0] >= 0).any()}
+    context = np.concatenate([own, other])
+    takers = np.flatnonzero(context >= 0)
+    turns = context[takers]
+    takers %= len(labels)
+    rows = _Rows(table["id"], labels, classes, units, _recordings(table), takers, turns)
+    promise = SCHEMES[config.scheme].promise(table, labels, config)
     broken: list[str] = []
-    names = [fold.name for fold in folds]
-    if len(set(names)) < len(names):
-        broken.append(f"two folds have one name: {', '.join(names)}")
+    if len({fold.name for fold in folds}) < len(folds):
+        broken.append(f"two folds have the same name: {', '.join(fold.name for fold in folds)}")
     audited = []
     times = np.zeros(len(labels), dtype=np.int64)
     for fold in folds:
-        found = list(_out_of_range(fold, len(labels)))
-        if not found:
-            times += np.bincount(fold.test, minlength=len(labels))
-            part = _parts(fold, len(labels))
-            context = _context(part, rows.contexts)
-            found = list(_broken(fold, part, context, rows, kept, config))
-            audited.append(_count(fold.name, part, context, rows))
-        broken += (f"fold {fold.name}: {what}" for what in found)
+        times += np.bincount(fold.test, minlength=len(labels))
+        part = np.zeros(len(labels), dtype=np.int64)  # position in SOURCES
+        for number, name in enumerate(PARTS, start=1):
+            part[getattr(fold, name)] = number
+        counted = _count(fold.name, part, rows)
+        audited.append(counted)
+        problems = _broken(fold, part, counted, rows, promise, config)
+        broken += (f"fold {fold.name}: {problem}" for problem in problems)
     labelled = labels >= 0
-    if kept.tests is not None:
-        wrong = np.flatnonzero(labelled & (times != kept.tests))
-        if len(wrong):
-            broken.append(
-                f"{len(wrong)} labelled utterances are not tested {kept.tests} times; the first "
-                f"is {rows.first(wrong)}, tested {times[wrong[0]]} times"
-            )
+    if promise.tests is not None and (labelled & (times != promise.tests)).any():
+        wrong = np.flatnonzero(labelled & (times != promise.tests))
+        broken.append(
+            f"{len(wrong)} labelled utterances are not tested {promise.tests} times; the first "
+            f"is {rows.first(wrong)}, tested {times[wrong[0]]} times"
+        )
     if broken:
         more = [f"and {len(broken) - SHOWN} more"] if len(broken) > SHOWN else []
         rule = f"the folds of {config.scheme} break its rule:"
         raise AuditError("\n".join([rule, *broken[:SHOWN], *more]))
-    total = {
-        part: {source: sum(fold.context[part][source] for fold in audited) for source in SOURCES}
-        for part in PARTS
-    }
-    tested = {str(n): int((times[labelled] == n).sum()) for n in np.unique(times[labelled])}
-    crossing = _crossing(units)
-    return Audit(
-        config.scheme,
-        config.selection,
-        kept.unit,
-        int(labelled.sum()),
-        int((~labelled).sum()),
-        tested,
-        audited,
-        total,
-        crossing,
-        list(_notes(audited, kept, tested, total, crossing, normalize)),
+    counts = Audit(
+        scheme=config.scheme,
+        selection=config.selection,
+        unit=promise.unit,
+        labelled=int(labelled.sum()),
+        unlabelled=int((~labelled).sum()),
+        tested={str(n): int((times[labelled] == n).sum()) for n in np.unique(times[labelled])},
+        folds=audited,
+        context={p: {s: sum(f.context[p][s] for f in audited) for s in SOURCES} for p in PARTS},
+        crossing=_crossing(units),
+        notes=[],
     )
+    return counts.model_copy(update={"notes": list(_notes(counts, promise, normalize))})
 
 
 def _recordings(table: pa.Table) -> Indices | None:
-    """(rows,) the same number for the same piece of the same file; None where no two are one."""
+    """(rows,) equal numbers for the same segment of the same file; None if all are different."""
     files = table["file"].combine_chunks().dictionary_encode()
     if len(files.dictionary) == len(files):
         return None
-    file = files.indices.to_numpy()
     times = [table[name].combine_chunks().fill_null(-1).to_numpy() for name in ("start", "end")]
-    order = np.lexsort((*times, file))
-    changes = np.zeros(len(order), dtype=bool)
-    for values in (file, *times):
-        changes[1:] |= np.diff(values[order]) != 0
-    number = np.empty(len(file), dtype=np.int64)
-    number[order] = np.cumsum(changes)
-    return None if changes.sum() + 1 == len(file) else number
+    segments = np.stack([files.indices.to_numpy(), *times])
+    number = np.unique(segments, axis=1, return_inverse=True)[1].reshape(-1)
+    return None if number.max() + 1 == len(number) else number
 
 
-def _out_of_range(fold: Fold, utterances: int) -> Iterator[str]:
-    for name in PARTS:
-        part = getattr(fold, name)
-        outside = part[(part < 0) | (part >= utterances)]
-        if len(outside):
-            yield f"{name} has row {outside[0] + 1} of a manifest of {utterances}"
-
-
-def _parts(fold: Fold, utterances: int) -> Indices:
-    """(utterances,) the place in SOURCES of each utterance's part."""
-    part = np.zeros(utterances, dtype=np.int64)
-    for number, name in enumerate(PARTS, start=1):
-        part[getattr(fold, name)] = number
-    return part
-
-
-def _sides(part: Indices, group: Indices, groups: int) -> NDArray[np.bool_]:
-    """(source, group) whether any utterance of the group is there."""
+def _occurs(part: Indices, group: Indices, groups: int) -> NDArray[np.bool_]:
+    """(source, group) whether any utterance of the group is in the source."""
     known = group >= 0
     flat = part[known] * groups + group[known]
     return np.bincount(flat, minlength=len(SOURCES) * groups).reshape(len(SOURCES), groups) > 0
 
 
-def _context(part: Indices, contexts: tuple[Indices, Indices]) -> NDArray[np.int64]:
-    """(part, source) how many context turns the utterances of the one take from the other."""
-    size = len(SOURCES)
-    found = np.zeros(size * size, dtype=np.int64)
-    for context in contexts:
-        has = np.flatnonzero(context >= 0)
-        found += np.bincount(part[has] * size + part[context[has]], minlength=size * size)
-    return found.reshape(size, size)
-
-
 def _broken(
     fold: Fold,
     part: Indices,
-    context: NDArray[np.int64],
+    counted: FoldAudit,
     rows: _Rows,
-    kept: Promise,
+    promise: Promise,
     config: FoldsConfig,
 ) -> Iterator[str]:
-    """What this fold does against the rule of every scheme, and of its own."""
+    """The problems of one fold, by the rule of every scheme and by the promise of its own."""
     used = np.concatenate([fold.train, fold.validation, fold.test])
     places = np.bincount(used, minlength=len(part))
-    for wrong, what in (
-        (places > 1, "more than once"),
-        ((places > 0) & (rows.labels < 0), "without a label"),
-        ((places == 0) & (rows.labels >= 0), "with a label in no part"),
+    for wrong, problem in (
+        (places > 1, "utterances occur more than once"),
+        ((places > 0) & (rows.labels < 0), "utterances without a class are in a part"),
+        ((places == 0) & (rows.labels >= 0), "labelled utterances are in no part"),
     ):
         if wrong.any():
-            first = rows.first(np.flatnonzero(wrong))
-            yield f"{wrong.sum()} utterances {what}; the first is {first}"
-    if (len(fold.validation) > 0) != (config.selection == "validation"):
-        yield f"{len(fold.validation)} validation utterances with selection {config.selection}"
-    for name in ("train", "test"):
-        if not len(getattr(fold, name)):
-            yield f"nothing to {name} on"
-    if kept.unit is not None:
-        group, names = rows.units.get(kept.unit, (np.full(len(part), -1), []))
-        sides = _sides(part, group, len(names))[1:]
-        for code in np.flatnonzero(sides.sum(axis=0) > 1):
-            where = " and ".join(PARTS[n] for n in np.flatnonzero(sides[:, code]))
-            yield f"{kept.unit} {names[code]} is in {where}"
+            yield f"{wrong.sum()} {problem}; the first is {rows.first(np.flatnonzero(wrong))}"
+    for name in PARTS:
+        size, expected = len(getattr(fold, name)), name in ("train", "test", config.selection)
+        if (size > 0) != expected:
+            yield f"the {name} part has {size} utterances with selection {config.selection}"
+    if promise.unit is not None:
+        group, names = rows.units.get(promise.unit, (np.full(len(part), -1), []))
+        occurs = _occurs(part, group, len(names))[1:]
+        for code in np.flatnonzero(occurs.sum(axis=0) > 1):
+            several = " and ".join(PARTS[n] for n in np.flatnonzero(occurs[:, code]))
+            yield f"{promise.unit} {names[code]} is in {several}"
         without = np.flatnonzero((group < 0) & (part > 0))
         if len(without):
             first = rows.first(without)
-            yield f"{len(without)} utterances without a {kept.unit}; the first is {first}"
+            yield f"{len(without)} utterances have no {promise.unit}; the first is {first}"
     if rows.recordings is not None:
-        sides = _sides(part, rows.recordings, int(rows.recordings.max()) + 1)[1:]
-        twice = (sides.sum(axis=0) > 1)[rows.recordings] & (part > 0)
-        if twice.any():
-            alike = np.flatnonzero(twice)
-            same = alike[rows.recordings[alike] == rows.recordings[alike[0]]]
+        occurs = _occurs(part, rows.recordings, int(rows.recordings.max()) + 1)[1:]
+        divided = np.flatnonzero((occurs.sum(axis=0) > 1)[rows.recordings] & (part > 0))
+        if len(divided):
+            same = divided[rows.recordings[divided] == rows.recordings[divided[0]]]
             yield (
-                f"one recording under several ids is in different parts, {twice.sum()} rows; the "
-                f"first is {rows.first(same)}, the same as {rows.first(same[1:])}"
+                f"{len(divided)} rows have the same recording as a row in another part; "
+                f"the first is {rows.first(same)}, the same as {rows.first(same[1:])}"
             )
-    if kept.unit in APART_IN_DIALOGUE and context[TEST, TRAIN]:
-        yield _heard(part, context, rows)
+    if promise.unit in APART_IN_DIALOGUE and (count := counted.context["test"]["train"]):
+        links = (part[rows.takers] == TEST) & (part[rows.turns] == TRAIN)
+        yield (
+            f"{count} context turns of test utterances are training utterances; the first is "
+            f"{rows.first(rows.turns[links])}, context of {rows.first(rows.takers[links])}. Use a "
+            f"scheme that keeps dialogues whole (leave_one_session_out), or a model without context"
+        )
 
 
-def _heard(part: Indices, context: NDArray[np.int64], rows: _Rows) -> str:
-    for turns in rows.contexts:
-        tests = np.flatnonzero((part == TEST) & (turns >= 0))
-        tests = tests[part[turns[tests]] == TRAIN]
-        if len(tests):
-            break
-    return (
-        f"{context[TEST, TRAIN]} context turns of test utterances are training utterances; the "
-        f"first is {rows.first(turns[tests])}, context of {rows.first(tests)}. Keep dialogues "
-        f"whole (leave_one_session_out), or train a model without context"
-    )
-
-
-def _count(name: str, part: Indices, context: NDArray[np.int64], rows: _Rows) -> FoldAudit:
+def _count(name: str, part: Indices, rows: _Rows) -> FoldAudit:
     speaker, speakers = rows.units["speaker"]
     shape = (len(SOURCES), len(speakers), len(rows.classes))
     used = np.flatnonzero((part > 0) & (rows.labels >= 0))
     flat = np.ravel_multi_index((part[used], speaker[used], rows.labels[used]), shape)
-    table = np.bincount(flat, minlength=int(np.prod(shape))).reshape(shape)
-    tests = part == TEST
+    counts = np.bincount(flat, minlength=int(np.prod(shape))).reshape(shape)
+    links = np.bincount(
+        part[rows.takers] * len(SOURCES) + part[rows.turns], minlength=len(SOURCES) ** 2
+    )
+    context = links.reshape(len(SOURCES), len(SOURCES)).tolist()  # (part, source)
     shared = {}
     for unit, (group, names) in rows.units.items():
-        trains = np.append(_sides(part, group, len(names))[TRAIN], False)  # -1 is no group
-        shared[unit] = int(trains[group[tests]].sum())
-    numbered = list(enumerate(SOURCES))[1:]
-    parts = {source: _part(table[n], speakers, rows.classes) for n, source in numbered}
-    taken = {p: dict(zip(SOURCES, context[n].tolist(), strict=True)) for n, p in numbered}
-    return FoldAudit(name, parts, shared, taken)
-
-
-def _part(counts: NDArray[np.int64], speakers: list[str], classes: Sequence[str]) -> Part:
-    """counts : (speaker, class)"""
-    by_class = dict(zip(classes, counts.sum(axis=0).tolist(), strict=True))
-    by_speaker, lacking = {}, {}
-    for code in np.flatnonzero(counts.any(axis=1)).tolist():
-        by_speaker[speakers[code]] = int(counts[code].sum())
-        if not counts[code].all():
-            absent = np.flatnonzero(counts[code] == 0).tolist()
-            lacking[speakers[code]] = [classes[c] for c in absent]
-    return Part(int(counts.sum()), by_class, by_speaker, lacking)
+        trains = np.append(_occurs(part, group, len(names))[TRAIN], False)  # for group -1
+        shared[unit] = int(trains[group[part == TEST]].sum())
+    parts = {}
+    for number, source in enumerate(PARTS, start=1):
+        present = np.flatnonzero(counts[number].any(axis=1)).tolist()
+        lacking = {
+            speakers[code]: [c for c, count in zip(rows.classes, said, strict=True) if not count]
+            for code, said in zip(present, counts[number][present].tolist(), strict=True)
+        }
+        parts[source] = PartCounts(
+            utterances=int(counts[number].sum()),
+            classes=dict(zip(rows.classes, counts[number].sum(axis=0).tolist(), strict=True)),
+            speakers={speakers[code]: int(counts[number, code].sum()) for code in present},
+            lacking={who: absent for who, absent in lacking.items() if absent},
+        )
+    return FoldAudit(
+        name=name,
+        parts=parts,
+        shared=shared,
+        context={p: dict(zip(SOURCES, context[n], strict=True)) for n, p in enumerate(PARTS, 1)},
+    )
 
 
 def _crossing(units: dict[str, tuple[Indices, list[str]]]) -> dict[str, list[str]]:
+    """speaker -> sessions, for speakers who occur in several sessions."""
     if "session" not in units:
         return {}
     (speaker, speakers), (session, sessions) = units["speaker"], units["session"]
-    known = session >= 0
-    pairs = np.unique(speaker[known] * len(sessions) + session[known])
-    found: dict[str, list[str]] = {}
-    for pair in pairs.tolist():
-        found.setdefault(speakers[pair // len(sessions)], []).append(sessions[pair % len(sessions)])
-    return {name: where for name, where in found.items() if len(where) > 1}
+    visited = defaultdict(list)
+    for who, place in sorted(set(zip(speaker.tolist(), session.tolist(), strict=True))):
+        if place >= 0:
+            visited[speakers[who]].append(sessions[place])
+    return {name: places for name, places in visited.items() if len(places) > 1}
 
 
-def _notes(
-    folds: list[FoldAudit],
-    kept: Promise,
-    tested: dict[str, int],
-    context: dict[str, dict[str, int]],
-    crossing: dict[str, list[str]],
-    normalize: str,
-) -> Iterator[str]:
+def _notes(audited: Audit, promise: Promise, normalize: str) -> Iterator[str]:
+    """Sentences about anything in the counts that a reader of the scores should know."""
+    tested, context = audited.tested, audited.context
     if normalize != "none":
         yield (
-            "Features are normalised with each speaker's own mean and deviation, over all of "
-            "their utterances, those of the test part included: transductive, without labels."
+            "Features are normalised with each speaker's mean and deviation over all utterances "
+            "of the speaker, those of the test part included (transductive, without labels)."
         )
-    if crossing and kept.unit == "session":
-        who = f"{len(crossing)} speakers occur in several sessions ({_few(crossing)})"
-        yield f"{who}: sessions do not keep speakers apart."
-    tests = sum(fold.parts["test"].utterances for fold in folds)
-    known = sum(fold.shared["speaker"] for fold in folds)
+    if audited.crossing and promise.unit == "session":
+        yield (
+            f"{len(audited.crossing)} speakers occur in several sessions "
+            f"({few(audited.crossing)}): a division by session does not separate speakers."
+        )
+    tests = sum(fold.parts["test"].utterances for fold in audited.folds)
+    known = sum(fold.shared["speaker"] for fold in audited.folds)
     if known:
         yield (
-            f"Of {tests} utterances tested over all folds, {known} ({known / tests:.0%}) are of a "
-            f"speaker who also trains: the scores are not of unknown voices."
+            f"{known} of {tests} tested utterances ({known / tests:.0%}), summed over folds, are "
+            f"from a speaker who also trains: the scores are not for unknown speakers."
         )
-    if kept.tests is None and "0" in tested:
+    if promise.tests is None and "0" in tested:
         yield f"{tested['0']} labelled utterances are tested in no fold."
     if repeated := sum(count for times, count in tested.items() if int(times) > 1):
-        yield f"{repeated} utterances are tested in several folds: pooled scores count each time."
-    for source, name in (("train", "training"), ("validation", "validation")):
-        if count := context["test"][source]:
+        yield f"{repeated} utterances are tested in several folds: pooled scores count each test."
+    for part, source in (("test", "train"), ("test", "validation"), ("train", "test")):
+        if count := context[part][source]:
             yield (
-                f"{count} context turns of test utterances are {name} utterances of the same "
-                f"fold: the model hears them, without their labels, beside what it is tested on."
+                f"{count} context turns of {WORDS[part]} utterances are {WORDS[source]} utterances "
+                f"of the same fold: the model reads their features, but not their labels."
             )
-    if count := context["train"]["test"]:
-        yield f"{count} context turns of training utterances are test utterances, without labels."
     for part in ("validation", "test"):
         lacking = []
-        for fold in folds:
-            what = [name for name, count in fold.parts[part].classes.items() if not count]
-            if what and fold.parts[part].utterances:
-                lacking.append(f"{fold.name} has no {', '.join(what)}")
+        for fold in audited.folds:
+            missing = [name for name, count in fold.parts[part].classes.items() if not count]
+            if missing and fold.parts[part].utterances:
+                lacking.append(f"{fold.name} has no {', '.join(missing)}")
         if lacking:
-            yield f"A class is missing in the {part} part of {len(lacking)} folds: {_few(lacking)}."
+            yield f"A class is missing in the {part} part of {len(lacking)} folds: {few(lacking)}."
 
 
-def _few(names: Any) -> str:
+def few(names: Iterable[str]) -> str:
+    """The first names, and the number of the others."""
     names = list(names)
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
-
-
-def audit_rows(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row a fold for a table, from `Audit.as_dict()` as sweep.yaml keeps it.
-
-    fold; train, validation, test: utterances; train_speakers, test_speakers: how many;
-    known_voices, known_phrases: test utterances whose speaker, or phrase, also trains (None where
-    the corpus has no phrases); from_train, from_validation, from_unlabelled: context turns of
-    test utterances; train_lacking, test_lacking: the speakers who lack a class there, in words.
-    """
-    rows = []
-    for fold in found.get("folds") or []:
-        parts, context = fold["parts"], fold["context"]["test"]
-        row = {
-            "fold": fold["name"],
-            **{part: parts[part]["utterances"] for part in PARTS},
-            "known_voices": fold["shared"]["speaker"],
-            "known_phrases": fold["shared"].get("phrase"),
-            **{f"from_{source}": context[source] for source in SOURCES if source != "test"},
-        }
-        for name in ("train", "test"):
-            row[f"{name}_speakers"] = len(parts[name]["speakers"])
-            lacking = parts[name]["lacking"].items()
-            row[f"{name}_lacking"] = _few(f"{who}: no {', '.join(what)}" for who, what in lacking)
-        rows.append(row)
-    return rows

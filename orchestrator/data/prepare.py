@@ -1,108 +1,83 @@
-"""From a configuration to what its trials read: manifest, labels, folds, features, context."""
+"""From a configuration to the data that its trials share."""
 
-import csv
 import hashlib
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from features.context import ABSENT, previous_turns, random_turns
-from features.corpora import CORPORA
+from features.context import ABSENT, Indices, previous_turns, random_turns
 from features.extract import extract
-from features.manifest import Manifest, ManifestError
+from features.manifest import Manifest
 from features.storage import Storage
 from features.store import check_errors
-from orchestrator.data.audit import Audit, AuditError, audit
-from orchestrator.training.batches import Dataset
-from orchestrator.config.sections import ConfigError, Configuration
+from orchestrator.config.sections import Configuration
+from orchestrator.data.audit import AuditError, audit
+from orchestrator.data.corpus import Corpus, read_corpus
+from orchestrator.data.dataset import Dataset
 from orchestrator.data.folds import Fold, make_folds
 from orchestrator.data.statistics import summarise_corpus
+from orchestrator.errors import ConfigError
+from orchestrator.ledger.records import Audit, CorpusSummary
 from ser_models import MODELS
-
-Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """A manifest with the class of each row.
+class Plan:
+    """A corpus and its folds, before any audio is opened.
 
-    labels : (utterances,) position in `classes`, or -1 for another label or none
+    own, other : (utterances,) rows of the context turns that the model reads, or ABSENT
     """
 
-    manifest: Manifest
-    labels: Indices
-    classes: tuple[str, ...]
+    configuration: Configuration
+    corpus: Corpus
+    folds: list[Fold]
+    audit: Audit
+    own: Indices
+    other: Indices
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What every trial of a run shares.
+    """The data that every trial of a run shares.
 
-    audit : counts of every part, and what was checked (`orchestrator.audit`)
-    notes : what a reader of the scores should know about the data
+    fingerprint : SHA-1 of all data that trials read or write down: features, classes and context
+    notes : sentences that a reader of the scores should know, those of the audit included
     """
 
     dataset: Dataset
     folds: list[Fold]
     fingerprint: str
-    summary: dict[str, Any]
-    audit: dict[str, Any]
+    summary: CorpusSummary
+    audit: Audit
     notes: list[str]
 
 
-def read_corpus(configuration: Configuration) -> Corpus:
-    """Read and check the manifest; no audio is opened. Raises ConfigError."""
-    corpus = configuration.corpus
-    if corpus.name not in CORPORA:
-        known = ", ".join(sorted(CORPORA))
-        raise ConfigError(f"corpus.name: no corpus {corpus.name}; known: {known}")
+def plan_folds(configuration: Configuration) -> Plan:
+    """Read the corpus, make its folds and audit them.
+
+    Raises ConfigError if the corpus cannot be used or does not fit the scheme, or if the folds
+    break the scheme's promise.
+    """
+    corpus = read_corpus(configuration.corpus)
+    return _planned(configuration, corpus, *context_rows(configuration, corpus.manifest.table))
+
+
+def _planned(configuration: Configuration, corpus: Corpus, own: Indices, other: Indices) -> Plan:
+    table, labels, classes = corpus.manifest.table, corpus.labels, corpus.classes
+    scheme, normalize = configuration.folds, configuration.features.normalize
+    folds = make_folds(table, labels, classes, scheme)
     try:
-        manifest = CORPORA[corpus.name](corpus.root)
-    except (ManifestError, OSError, ImportError) as error:
-        raise ConfigError(f"corpus.root: {error}") from None
-    except csv.Error as error:
-        raise ConfigError(f"corpus.root: {corpus.root} has a table that is none: {error}") from None
-    manifest = _only(manifest, corpus.only)
-    raw = manifest.table["emotion"].to_pylist()
-    merged = [corpus.merge.get(label, label) for label in raw]
-    occurring = Counter(label for label in merged if label is not None)
-    for name in corpus.classes:
-        if name not in occurring:
-            found = ", ".join(f"{label} ({count})" for label, count in occurring.most_common())
-            raise ConfigError(
-                f"corpus.classes: no utterance is labelled {name}; labels that occur: {found}"
-            )
-    position = {name: index for index, name in enumerate(corpus.classes)}
-    labels = np.asarray([position.get(label, -1) for label in merged], dtype=np.int64)
-    return Corpus(manifest, labels, corpus.classes)
-
-
-def _only(manifest: Manifest, only: dict[str, tuple[str, ...]]) -> Manifest:
-    """The rows whose columns have one of the values that `corpus.only` names."""
-    table = manifest.table
-    for column, values in only.items():
-        names = [field.name for field in table.schema if pa.types.is_string(field.type)]
-        if column not in names:
-            known = ", ".join(names)
-            raise ConfigError(f"corpus.only: no column {column} of names; there are: {known}")
-        kept = table.filter(pc.is_in(table[column], pa.array(values, pa.string())))
-        if not len(kept):
-            found = ", ".join(sorted(map(str, pc.unique(table[column]).to_pylist())))
-            raise ConfigError(
-                f"corpus.only: no row has {column} {' or '.join(values)}; there are: {found}"
-            )
-        table = kept
-    return Manifest(table, manifest.root, manifest.problems)
+        audited = audit(table, labels, classes, folds, own, other, scheme, normalize)
+    except AuditError as error:
+        raise ConfigError(f"folds.scheme: {error}") from None
+    return Plan(configuration, corpus, folds, audited, own, other)
 
 
 def context_rows(configuration: Configuration, table: pa.Table) -> tuple[Indices, Indices]:
-    """The context turns of each row that the configured model attends to."""
+    """The context turns that the configured model reads for each row, or ABSENT."""
     kind = MODELS[configuration.model.name].context
     if kind == "random":
         dialogues, turns = table["dialogue"].to_pylist(), table["turn"].to_pylist()
@@ -116,94 +91,57 @@ def _previous_rows(table: pa.Table) -> tuple[Indices, Indices]:
     return previous_turns(*(table[name].to_pylist() for name in ("speaker", "dialogue", "turn")))
 
 
-def corpus_folds(configuration: Configuration, corpus: Corpus) -> list[Fold]:
-    """The folds over a corpus's rows, audited.
-
-    Raises ConfigError where it cannot serve the scheme, or the scheme would break its own rule.
-    """
-    table = corpus.manifest.table
-    folds = make_folds(table, corpus.labels, corpus.classes, configuration.folds)
-    own, other = context_rows(configuration, table)
-    _audited(configuration, table, corpus.labels, folds, own, other)
-    return folds
-
-
-def _audited(
-    configuration: Configuration,
-    table: pa.Table,
-    labels: Indices,
-    folds: list[Fold],
-    own: Indices,
-    other: Indices,
-) -> Audit:
-    classes, normalize = configuration.corpus.classes, configuration.features.normalize
-    try:
-        return audit(table, labels, classes, folds, own, other, configuration.folds, normalize)
-    except AuditError as error:
-        raise ConfigError(f"folds.scheme: {error}") from None
-
-
 def prepare(
-    configuration: Configuration,
-    storage: Storage,
-    progress: Callable[[int, int, str | None], None],
+    plan: Plan, storage: Storage, progress: Callable[[int, int, str | None], None]
 ) -> Prepared:
-    """Extract what is missing and put everything into arrays.
+    """Extract the features that are missing, and put all data into arrays.
 
-    Raises ConfigError for a corpus or scheme that does not fit, FeatureError where more files
-    than `features.max_errors` cannot be used.
+    Utterances without features are dropped. The folds are then made and audited again, because
+    the scheme may divide the remaining utterances in another way. Raises FeatureError if more
+    files than `features.max_errors` cannot be used, and ConfigError as `plan_folds` does.
     """
-    corpus = read_corpus(configuration)
-    corpus_folds(configuration, corpus)  # what is wrong with the scheme shows before extraction
-    manifest = corpus.manifest
+    configuration, manifest = plan.configuration, plan.corpus.manifest
     store = extract(manifest, configuration.features, storage.child("features"), progress)
     check_errors(store, configuration.features)
     features = store.load(manifest, configuration.features)
-    ids = manifest.table["id"].to_pylist()
-    own, other = context_rows(configuration, manifest.table)
-    previous = _previous_rows(manifest.table)
 
-    # Utterances without features leave; one that was context of another becomes absent there.
-    kept_ids = set(features.ids)
-    kept = np.asarray([row for row, name in enumerate(ids) if name in kept_ids], dtype=np.int64)
-    place = np.full(len(ids) + 1, ABSENT, dtype=np.int64)  # the last element serves ABSENT = -1
+    # Position in the dataset of each row. The last element is for ABSENT, which is -1.
+    has_features = pc.is_in(manifest.table["id"], pa.array(features.ids, pa.string()))
+    kept = np.flatnonzero(has_features.to_numpy())
+    place = np.full(len(manifest.table) + 1, ABSENT, dtype=np.int64)
     place[kept] = np.arange(len(kept))
-    table = manifest.table.take(pa.array(kept))
-    labels = corpus.labels[kept]
-    with_none = np.append(labels, -1)  # the last element serves ABSENT
+    if len(kept) < len(manifest.table):
+        remaining = Manifest(manifest.table.take(kept), manifest.root, manifest.problems)
+        corpus = Corpus(remaining, plan.corpus.labels[kept], plan.corpus.classes)
+        if (corpus.labels < 0).all():
+            raise ConfigError("features.max_errors: no labelled utterance has features; lower it")
+        own, other = (place[rows[kept]] for rows in (plan.own, plan.other))
+        plan = _planned(configuration, corpus, own, other)
+    corpus = plan.corpus
+
+    label_or_none = np.append(corpus.labels, -1)  # the last element is for ABSENT
+    previous = [label_or_none[place[rows[kept]]] for rows in _previous_rows(manifest.table)]
     dataset = Dataset(
         frames=features.frames,
         offsets=features.offsets,
         segment=configuration.features.cut,
-        labels=labels,
-        own=place[own[kept]],
-        other=place[other[kept]],
-        previous=np.stack([with_none[place[rows[kept]]] for rows in previous]),
+        labels=corpus.labels,
+        own=plan.own,
+        other=plan.other,
+        previous=np.stack(previous),
         ids=features.ids,
-        speakers=table["speaker"].to_pylist(),
+        speakers=corpus.manifest.table["speaker"].to_pylist(),
         classes=corpus.classes,
     )
-    folds = make_folds(table, labels, corpus.classes, configuration.folds)
-    audited = _audited(configuration, table, labels, folds, dataset.own, dataset.other)
-    summary = summarise_corpus(
-        configuration.corpus.name,
-        Manifest(table, manifest.root, manifest.problems),
-        labels,
-        corpus.classes,
-        audio=False,
-    )
-    notes = list(audited.notes)
-    if features.errors:
-        names = "; ".join(f"{file}: {reason}" for _, file, reason in features.errors)
-        notes.append(f"{len(features.errors)} utterances have no features: {names}")
-    found = fingerprint(dataset, features.fingerprint)
-    return Prepared(dataset, folds, found, summary, audited.as_dict(), notes)
-
-
-def fingerprint(dataset: Dataset, features: str) -> str:
-    """SHA-1 of all that trials read or write down: features, classes, context."""
-    digest = hashlib.sha1(features.encode())
+    fingerprint = hashlib.sha1(features.fingerprint.encode())
     for array in (dataset.labels, dataset.own, dataset.other, dataset.previous):
-        digest.update(array.astype("<i8").tobytes())
-    digest.update("\0".join(dataset.classes).encode())
-    return digest.hexdigest()
+        fingerprint.update(array.astype("<i8").tobytes())
+    fingerprint.update("\0".join(dataset.classes).encode())
+    summary = summarise_corpus(
+        configuration.corpus.name, corpus.manifest, corpus.labels, corpus.classes, audio=False
+    )
+    notes = list(plan.audit.notes)
+    if features.errors:
+        reasons = "; ".join(f"{file}: {reason}" for _, file, reason in features.errors)
+        notes.append(f"{len(features.errors)} utterances have no features: {reasons}")
+    return Prepared(dataset, plan.folds, fingerprint.hexdigest(), summary, plan.audit, notes)

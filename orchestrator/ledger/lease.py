@@ -1,7 +1,7 @@
-"""One driver a sweep: whoever runs one holds a lease on its folder, and renews it while it lives.
+"""One driver at a time works on a sweep: the driver holds a lease and renews it.
 
-No clocks are compared. A lease is dead where its process is, if that was on this machine, or where
-its beats do not move for longer than they may take.
+No clocks are compared. A lease is dead if its process on this machine is dead, or if its counter
+does not change for longer than a renewal may take.
 """
 
 import _thread
@@ -15,24 +15,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from features.storage import Storage
-from orchestrator.ledger.ledger import LedgerError, seal, unseal
+from orchestrator.errors import LeaseError, LedgerError
+from orchestrator.ledger.records import Record
+from orchestrator.ledger.seals import seal, unseal
 
 NAME = "lease.json"
 BEAT = 2.0
 """Seconds between renewals."""
 PATIENCE = 10.0
-"""Seconds without one after which a driver elsewhere is taken for dead."""
+"""Seconds without a renewal after which a driver on another machine counts as dead."""
 TAKEN_OVER = signal.SIGUSR2
-"""Interrupts the main thread. Not SIGINT, which what a script starts in the background ignores."""
+"""Interrupts the main thread. Not SIGINT: processes that a script starts in the background
+ignore it."""
 
 
-class Holder(BaseModel):
-    """Who holds a lease, and how often it was renewed.
+class Holder(Record):
+    """The driver that holds a lease, and how often it has renewed the lease.
 
-    pid : never 0 or below, which would ask after whole groups of processes
+    pid : above 0, because smaller numbers mean groups of processes
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -43,38 +46,34 @@ class Holder(BaseModel):
     beat: int = 0
 
 
-class LeaseError(RuntimeError):
-    """Another driver works on the sweep."""
-
-
 @contextmanager
 def lease(storage: Storage) -> Iterator[None]:
-    """Hold the sweep's lease. Raises LeaseError, naming the holder, where somebody else does.
+    """Hold the sweep's lease. Raises LeaseError, with the holder's name, if it is taken.
 
-    For the main thread, which is interrupted where another driver takes the lease over.
+    For the main thread: another driver that takes the lease over interrupts it.
     """
-    storage = replace(storage, waits=())  # what waits here is told by beats
+    storage = replace(storage, waits=())  # the renewals are the retries
     mine = Holder(host=socket.gethostname(), pid=os.getpid(), token=uuid.uuid4().hex)
     _wait_for(storage)
     _write(storage, mine)
-    time.sleep(BEAT / 2)  # longer than two drivers that start together are apart
-    if (holder := _read(storage)) is not None and holder.token != mine.token:
-        raise _refusal(storage, holder)
+    time.sleep(BEAT / 2)  # longer than the time between two drivers that start together
+    if other := _other(storage, mine):
+        raise _refusal(storage, other)
     before = signal.signal(TAKEN_OVER, signal.default_int_handler)
     ended = threading.Event()
-    beating = threading.Thread(target=_renew, args=(storage, mine, ended), daemon=True)
-    beating.start()
+    renewing = threading.Thread(target=_renew, args=(storage, mine, ended), daemon=True)
+    renewing.start()
     try:
         yield
-    except KeyboardInterrupt:  # by a person, or by `_renew`
-        if (holder := _read(storage)) is not None and holder.token != mine.token:
-            raise _refusal(storage, holder) from None
+    except KeyboardInterrupt:  # from a person, or from `_renew`
+        if other := _other(storage, mine):
+            raise _refusal(storage, other) from None
         raise
     finally:
         ended.set()
-        beating.join()
+        renewing.join()
         signal.signal(TAKEN_OVER, before)
-        # On a storage that fails it stays, and ends with this process; why we end is known.
+        # If the storage fails, the lease stays, and is dead as soon as this process is.
         with suppress(OSError):
             holder = _read(storage)
             if holder is not None and holder.token == mine.token:
@@ -82,7 +81,7 @@ def lease(storage: Storage) -> Iterator[None]:
 
 
 def _wait_for(storage: Storage) -> None:
-    """Return once nobody alive holds the lease."""
+    """Return when no living driver holds the lease. Raises LeaseError if one does."""
     first = _read(storage)
     if first is None or _died_here(first):
         return
@@ -97,26 +96,21 @@ def _wait_for(storage: Storage) -> None:
 
 
 def _refusal(storage: Storage, holder: Holder) -> LeaseError:
+    host = "".join(c if c.isprintable() else "?" for c in holder.host[:255])  # for a terminal
     return LeaseError(
-        f"{storage.root} is being worked on by process {holder.pid} on {_shown(holder.host)}; wait "
-        f"for it, or end it"
+        f"process {holder.pid} on {host} works on {storage.root}. Wait for it, or end that process"
     )
 
 
-def _shown(text: str) -> str:
-    """For a terminal, which control characters would steer."""
-    return "".join(c if c.isprintable() else "?" for c in text[:255])
-
-
 def _died_here(holder: Holder) -> bool:
-    if holder.host != socket.gethostname():
-        return False
-    try:
-        os.kill(holder.pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
+    """Whether the holder was a process on this machine that is dead."""
+    if holder.host == socket.gethostname():
+        try:
+            os.kill(holder.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # it lives, and belongs to another user
+            return False
     return False
 
 
@@ -125,14 +119,19 @@ def _renew(storage: Storage, mine: Holder, ended: threading.Event) -> None:
     while not ended.wait(BEAT):
         beat += 1
         try:
-            holder = _read(storage)
-            if holder is not None and holder.token != mine.token:
-                # Stalled for so long that another took over: two must not go on.
+            if _other(storage, mine):
+                # This driver was silent for so long that another driver took over.
                 _thread.interrupt_main(TAKEN_OVER)
                 return
             _write(storage, mine.model_copy(update={"beat": beat}))
         except OSError:
-            continue  # storage that fails for a while: the next beat may pass
+            continue  # the next renewal may succeed
+
+
+def _other(storage: Storage, mine: Holder) -> Holder | None:
+    """The holder of the lease if it is another driver."""
+    holder = _read(storage)
+    return holder if holder is not None and holder.token != mine.token else None
 
 
 def _write(storage: Storage, holder: Holder) -> None:
@@ -140,7 +139,7 @@ def _write(storage: Storage, holder: Holder) -> None:
 
 
 def _read(storage: Storage) -> Holder | None:
-    """The lease, or None where there is none or it is damaged: a driver that lives renews it."""
+    """The lease; None if it is missing or damaged. A living driver rewrites it."""
     try:
         return Holder.model_validate(unseal(storage.read(NAME)))
     except (FileNotFoundError, LedgerError, ValidationError):

@@ -1,126 +1,106 @@
-"""The figures of the page, as plotly JSON.
+"""Draws the figures of the page, as plotly JSON.
 
-Colours of text, axes and grid are left to the page, which knows whether it is light or dark.
-Series colours are Okabe and Ito's, which stay apart for colour-blind readers, without their
-yellow and black, one of which would vanish on either background.
+The page sets the colours of text, axes and grid, because only the page knows whether it is light or
+dark.
 """
 
 import math
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from orchestrator.results.findings import Best, Findings, Trial, mapping
 from orchestrator.report.interpretation import attention, embeddings
-from orchestrator.report.labels import text
+from orchestrator.report.labels import BLUE, GREY, ORANGE, marker, text
+from orchestrator.results.findings import Best, Findings, Trial
 
-PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C"]
-# Beyond seven folds colours come again, with another mark.
-SYMBOLS = ["circle", "square", "diamond", "cross"]
-BLUE, ORANGE, GREY = PALETTE[0], PALETTE[1], PALETTE[6]
-# Recall 0 is the paper's colour, 1 a dark blue: lightness alone carries the number.
+# Recall 0 has the colour of the background and 1 is dark blue: lightness alone shows the number.
 SHADES = [[0, "#f4f7fa"], [0.5, "#7fb0d6"], [1, "#0b4a83"]]
+MARKERS = {
+    "complete": {"symbol": "circle", "size": 9, "color": BLUE},
+    "pruned": {"symbol": "circle-open", "size": 8, "color": ORANGE, "line": {"width": 2}},
+    "failed": {"symbol": "x", "size": 9, "color": GREY},
+    "best": {"symbol": "circle-open", "size": 17, "color": BLUE, "line": {"width": 2}},
+}
 
 
 def figures(findings: Findings) -> dict[str, str]:
-    """JSON of each figure that the sweep has data for, by name.
+    """The JSON of each figure, by name, if the sweep has the data for the figure.
 
-    `search`, `recalls`, `confusion`, `curves`, `attention`, `embeddings`. plotly escapes `<`, `>`
-    and `/` in it, so it can stand inside a script element.
+    Names: `search`, `recalls`, `confusion`, `curves`, `attention`, `embeddings`. plotly escapes
+    `<`, `>` and `/` in the JSON, so a script element can hold it.
     """
-    drawn = {}
-    if any(_score(trial) is not None for trial in findings.trials):
-        drawn["search"] = _search(findings)
-    if findings.best is not None:
-        drawn["recalls"] = _recalls(findings.best, findings.classes)
-        drawn["confusion"] = _confusion(findings.best, findings.classes)
-        drawn["curves"] = _curves(findings.best.trial, findings.optimistic)
-        if (inspection := findings.best.inspection) is not None:
-            features = mapping(mapping(findings.sweep, "configuration"), "features")
-            pool = features.get("pool")
-            pooling = pool if isinstance(pool, int) and pool > 0 else 1
-            drawn["attention"] = attention(inspection, findings.classes, pooling, PALETTE)
-            if (placed := embeddings(inspection, PALETTE, SYMBOLS)) is not None:
-                drawn["embeddings"] = placed
+    if findings.best is None:
+        return {}
+    classes, best = findings.sweep.classes, findings.best
+    drawn = {
+        "search": _search(findings, best),
+        "recalls": _recalls(best, classes),
+        "confusion": _confusion(best, classes),
+        "curves": _curves(best.trial, findings.sweep.optimistic),
+    }
+    if best.inspection is not None:
+        pooling = findings.sweep.feature_set.get("pool") or 1
+        drawn["attention"] = attention(best.inspection, classes, pooling)
+        if (placed := embeddings(best.inspection)) is not None:
+            drawn["embeddings"] = placed
     return {name: figure.to_json() for name, figure in drawn.items()}
 
 
 def _figure(height: int, **layout: Any) -> go.Figure:
-    # Without a template the JSON is small and the page decides the looks.
+    # Without a template the JSON is small, and the page sets the colours.
     return go.Figure(layout={"template": None, "height": height, **layout})
 
 
 def _percent(title: str, **more: Any) -> dict[str, Any]:
-    return {"title": {"text": title}, "tickformat": ".0%", **more}
+    return {"title": {"text": title}, "tickformat": "~p", **more}
 
 
-def _score(trial: Trial) -> float | None:
-    score = trial.record.score
-    return None if score is None or math.isnan(score) else score
-
-
-def _search(findings: Findings) -> go.Figure:
-    """Score of each trial in the order of the search, and the best so far."""
-    part = "held out (optimistic)" if findings.optimistic else "validation part"
+def _search(findings: Findings, best: Best) -> go.Figure:
+    """Score of each trial in the order of the search, and the best score so far."""
+    sweep, records = findings.sweep, [trial.record for trial in findings.trials]
+    part = "test part (optimistic)" if sweep.optimistic else "validation part"
     figure = _figure(
         340,
-        xaxis={"title": {"text": "trial"}, "tickformat": "d"},
-        yaxis=_percent(f"mean {findings.metric.upper()}, {part}"),
+        xaxis={"title": {"text": "trial"}, "dtick": math.ceil(len(records) / 10)},
+        yaxis=_percent(f"mean {sweep.metric.upper()}, {part}"),
         hovermode="closest",
     )
-    scored = [(trial.record, _score(trial)) for trial in findings.trials]
-    running: list[float] = []
-    for _, score in scored:
-        known = [value for value in (score, running[-1] if running else None) if value is not None]
-        running.append(max(known, default=math.nan))
+    scores = np.asarray([record.score for record in records], dtype=np.float64)  # NaN: no score
     figure.add_scatter(
-        x=[record.number for record, _ in scored],
-        y=running,
+        x=[record.number for record in records],
+        y=np.fmax.accumulate(scores).tolist(),
         name="best so far",
         mode="lines",
         line={"shape": "hv", "width": 2, "color": BLUE},
         hoverinfo="skip",
     )
-    styles = {
-        "complete": {"symbol": "circle", "size": 9, "color": BLUE},
-        "pruned": {"symbol": "circle-open", "size": 8, "color": ORANGE, "line": {"width": 2}},
-    }
-    for status, marker in styles.items():
-        chosen = [(r, s) for r, s in scored if r.status == status and s is not None]
+    lowest, highest = np.nanmin(scores), np.nanmax(scores)
+    floor = float(lowest - 0.06 * (highest - lowest or 1))  # failed trials are drawn here
+    names = {"complete": "complete", "pruned": "pruned", "failed": "failed (no score)"}
+    for status, name in names.items():
+        failed = status == "failed"
+        chosen = [r for r in records if r.status == status and (r.score is None) == failed]
         if chosen:
+            shown = "trial %{x} failed" if failed else "trial %{x}: %{y:.1%}"
             figure.add_scatter(
-                x=[record.number for record, _ in chosen],
-                y=[score for _, score in chosen],
-                name=status,
+                x=[record.number for record in chosen],
+                y=[floor if failed else record.score for record in chosen],
+                name=name,
                 mode="markers",
-                marker=marker,
-                text=[_hover(record.hyperparameters) for record, _ in chosen],
-                hovertemplate="trial %{x}: %{y:.1%}<br>%{text}<extra></extra>",
+                marker=MARKERS[status],
+                text=[_hover(record.hyperparameters) for record in chosen],
+                hovertemplate=f"{shown}<br>%{{text}}<extra></extra>",
             )
-    if findings.best is not None:
-        record = findings.best.trial.record
-        figure.add_scatter(
-            x=[record.number],
-            y=[record.score],
-            name="best",
-            mode="markers",
-            marker={"symbol": "circle-open", "size": 17, "color": BLUE, "line": {"width": 2}},
-            hoverinfo="skip",
-        )
-    failed = [record for record, _ in scored if record.status == "failed"]
-    if failed:
-        known = [score for _, score in scored if score is not None]
-        floor = min(known) - 0.06 * (max(known) - min(known) or 1)
-        figure.add_scatter(
-            x=[record.number for record in failed],
-            y=[floor] * len(failed),
-            name="failed (no score)",
-            mode="markers",
-            marker={"symbol": "x", "size": 9, "color": GREY},
-            text=[_hover(record.hyperparameters) for record in failed],
-            hovertemplate="trial %{x} failed<br>%{text}<extra></extra>",
-        )
+    figure.add_scatter(
+        x=[best.trial.record.number],
+        y=[best.trial.record.score],
+        name="best",
+        mode="markers",
+        marker=MARKERS["best"],
+        hoverinfo="skip",
+    )
     return figure
 
 
@@ -161,14 +141,9 @@ def _recalls(best: Best, classes: list[str]) -> go.Figure:
 
 
 def _confusion(best: Best, classes: list[str]) -> go.Figure:
-    """Each row is a true class, in shares of it; the counts stand beneath."""
+    """Shares of each true class (a row), with the counts below the shares."""
     labels = [text(name) for name in classes]
-    shares: list[list[float | None]] = []
-    cells: list[list[str]] = []
-    for row in best.confusion.tolist():
-        total = sum(row)
-        shares.append([count / total if total else None for count in row])
-        cells.append([f"{count / total:.1%}<br>{count}" if total else "0" for count in row])
+    rows = [(row, sum(row)) for row in best.confusion.tolist()]
     figure = _figure(
         max(320, 76 * len(classes) + 110),
         xaxis={"title": {"text": "predicted"}, "side": "top", "type": "category"},
@@ -177,8 +152,8 @@ def _confusion(best: Best, classes: list[str]) -> go.Figure:
     figure.add_heatmap(
         x=labels,
         y=labels,
-        z=shares,
-        text=cells,
+        z=[[count / total if total else None for count in row] for row, total in rows],
+        text=[[f"{n / total:.1%}<br>{n}" if total else "0" for n in row] for row, total in rows],
         texttemplate="%{text}",
         zmin=0,
         zmax=1,
@@ -192,42 +167,36 @@ def _confusion(best: Best, classes: list[str]) -> go.Figure:
 
 
 def _curves(trial: Trial, optimistic: bool) -> go.Figure:
-    """UA and loss by epoch for each fold; the selected epoch has a mark."""
+    """UA and loss by epoch for each fold. A large marker shows the selected epoch."""
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.1)
     figure.update_layout(template=None, height=400, hovermode="closest", meta="side by side")
     figure.update_xaxes(title_text="epoch", tickformat="d")
     figure.update_yaxes(_percent("UA"), row=1, col=1)
     figure.update_yaxes(title_text="loss", rangemode="tozero", row=1, col=2)
-    rows = [] if trial.rows is None else trial.rows.to_pylist()
+    rows = [] if trial.rows is None else trial.rows.sort_by("epoch").to_pylist()
     part = "test" if optimistic else "validation"
     for number, fold in enumerate(trial.folds):
-        name, colour = text(fold.fold), PALETTE[number % len(PALETTE)]
-        symbol = SYMBOLS[number // len(PALETTE) % len(SYMBOLS)]
-        for split, dash in (("train", "dot"), (part, "solid")):
-            points = sorted(
-                (row for row in rows if row["fold"] == fold.fold and row["split"] == split),
-                key=lambda row: row["epoch"],
-            )
+        name, style = text(fold.fold), marker(number)
+        for split, line in (
+            ("train", {"dash": "dot", "width": 1}),
+            (part, {"dash": "solid", "width": 2}),
+        ):
+            points = [row for row in rows if (row["fold"], row["split"]) == (fold.fold, split)]
             epochs = [row["epoch"] for row in points]
+            # A single epoch is drawn as a dot, because it makes no line.
+            sizes = [4 if len(epochs) == 1 else 0 for _ in epochs]
+            if split == part:
+                sizes[epochs.index(fold.epoch)] = 9
             for column, key, shape in ((1, "ua", ".1%"), (2, "loss", ".3f")):
                 figure.add_scatter(
                     x=epochs,
-                    y=[row.get(key) for row in points],
+                    y=[row[key] for row in points],
                     name=name,
                     legendgroup=name,
                     showlegend=split == part and column == 1,
                     mode="lines+markers",
-                    line={"color": colour, "dash": dash, "width": 1 if split == "train" else 2},
-                    # One epoch alone makes no line, so it is a dot.
-                    marker={
-                        "size": [
-                            9 if split == part and epoch == fold.epoch else 4 * (len(epochs) == 1)
-                            for epoch in epochs
-                        ],
-                        "color": colour,
-                        "symbol": symbol,
-                        "opacity": 1,
-                    },
+                    line={"color": style["color"], **line},
+                    marker={"size": sizes, "opacity": 1, **style},
                     hovertemplate=f"{name}, {split}<br>epoch %{{x}}: %{{y:{shape}}}<extra></extra>",
                     row=1,
                     col=column,

@@ -1,7 +1,7 @@
-"""Figures of what the best trial's network attends to, and of where it puts utterances.
+"""Figures of the attention and of the embeddings of the best trial.
 
-Of one fold, the first: the folds are different networks. Source of both figures: the SSA-CRNN
-paper (Le Moine, Obin and Roebel, Interspeech 2021).
+Both show the first fold only, because each fold is another network. Source of both figures: the
+SSA-CRNN paper (Le Moine, Obin and Roebel, Interspeech 2021).
 """
 
 from typing import Any
@@ -13,29 +13,26 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from orchestrator.report.labels import text
+from orchestrator.report.labels import GREY, PALETTE, marker, text
 
 FRAME = 0.01
-"""Seconds of a frame that is not pooled."""
+"""Seconds of a frame without pooling."""
 MOST_POINTS = 1000
 FEWEST_POINTS = 10
 OF_THE_TURN = ("current", "emotion", "speaker", "speaker_pooling")
-"""Attention over the turn itself; `own` and `other` are over the turns before it."""
+"""Attention over the current turn. `own` and `other` are attention over earlier turns."""
 
 
-def first_fold(inspection: pa.Table) -> pa.Table:
-    """The rows of the fold that comes first."""
+def _first_fold(inspection: pa.Table) -> pa.Table:
     return inspection.filter(pc.equal(inspection["fold"], inspection["fold"][0]))
 
 
-def attention(
-    inspection: pa.Table, classes: list[str], pooling: int, palette: list[str]
-) -> go.Figure:
-    """A panel for each class: one utterance, its spectrogram or loudness, and attention over it.
+def attention(inspection: pa.Table, classes: list[str], pooling: int) -> go.Figure:
+    """A panel for each class: the spectrogram or loudness of one utterance, and its attention.
 
-    pooling : frames of 10 ms that were averaged into one
+    pooling : number of frames of 10 ms in one pooled frame
     """
-    rows = [row for row in first_fold(inspection).to_pylist() if row["attention"] is not None]
+    rows = [row for row in _first_fold(inspection).to_pylist() if row["attention"] is not None]
     rows.sort(key=lambda row: classes.index(row["truth"]))
     figure = make_subplots(
         rows=len(rows),
@@ -44,36 +41,30 @@ def attention(
         vertical_spacing=0.28 / len(rows),
         subplot_titles=[text(f"{row['truth']}: {row['utterance']}") for row in rows],
     )
-    figure.update_layout(template=None, height=60 + 210 * len(rows), hovermode="closest")
+    height = 60 + 210 * len(rows)
+    legend = {"y": -80 / height, "yanchor": "top"}  # above, it would cover the first title
+    figure.update_layout(template=None, height=height, hovermode="closest", legend=legend)
     for number, row in enumerate(rows, start=1):
+        panel = {"row": number, "col": 1}
         picture = np.reshape(row["picture"], (-1, row["bands"]))  # (frames, bands)
-        seconds = FRAME * pooling * (np.arange(len(picture)) + 0.5)
+        seconds = _short(FRAME * pooling * (np.arange(len(picture)) + 0.5))
+        background = {"x": seconds, "hoverinfo": "skip", **panel}
         if row["bands"] > 1:
-            figure.add_heatmap(
-                x=_short(seconds),
-                z=_short(picture.T),
-                showscale=False,
-                hoverinfo="skip",
-                row=number,
-                col=1,
-            )
-            figure.update_yaxes(title_text="mel band", showgrid=False, row=number, col=1)
+            figure.add_heatmap(z=_short(picture.T), showscale=False, **background)
         else:
             figure.add_scatter(
-                x=_short(seconds),
                 y=_short(picture[:, 0]),
                 mode="lines",
-                line={"color": "#8C8C8C", "width": 1},
+                line={"color": GREY, "width": 1},
                 name="loudness",
                 legendgroup="loudness",
                 showlegend=number == 1,
-                hoverinfo="skip",
-                row=number,
-                col=1,
+                **background,
             )
-            figure.update_yaxes(title_text="loudness (z)", showgrid=False, row=number, col=1)
+        title = "mel band" if row["bands"] > 1 else "loudness (z)"
+        figure.update_yaxes(title_text=title, secondary_y=False, **panel)
         curves = [curve for curve in row["attention"] if curve["name"] in OF_THE_TURN]
-        for curve, colour in zip(curves, palette, strict=False):
+        for curve, colour in zip(curves, PALETTE, strict=False):
             weights = np.asarray(curve["weights"])
             step = len(picture) / len(weights)
             figure.add_scatter(
@@ -84,37 +75,31 @@ def attention(
                 name=text(curve["name"].replace("_", " ")),
                 legendgroup=curve["name"],
                 showlegend=number == 1,
-                row=number,
-                col=1,
                 secondary_y=True,
+                **panel,
             )
-        figure.update_yaxes(
-            title_text="weight",
-            tickmode="auto",  # and not at the other axis's ticks
-            nticks=4,
-            rangemode="tozero",
-            showgrid=False,
-            row=number,
-            col=1,
-            secondary_y=True,
-        )
-        figure.update_xaxes(showgrid=False, row=number, col=1)
+    # Without `tickmode`, plotly uses the ticks of the other axis.
+    weight = {"title_text": "weight", "tickmode": "auto", "nticks": 4, "rangemode": "tozero"}
+    figure.update_yaxes(**weight, secondary_y=True)
+    figure.update_xaxes(showgrid=False)
+    figure.update_yaxes(showgrid=False)
     figure.update_xaxes(title_text="seconds", row=len(rows), col=1)
     return figure
 
 
 def _short(values: NDArray[np.floating]) -> list[Any]:
-    """Rounded: a figure needs no more digits, and a page is smaller with fewer."""
-    found: list[Any] = np.round(values.astype(np.float64), 3).tolist()
-    return found
+    """Three decimals, which keep the page small."""
+    rounded: list[Any] = np.round(values.astype(np.float64), 3).tolist()
+    return rounded
 
 
-def embeddings(inspection: pa.Table, palette: list[str], symbols: list[str]) -> go.Figure | None:
-    """t-SNE of the embeddings, coloured by emotion and by speaker; None for very few utterances.
+def embeddings(inspection: pa.Table) -> go.Figure | None:
+    """t-SNE of the embeddings, coloured by emotion and by speaker.
 
-    A row of panels for each embedding; at most `MOST_POINTS` utterances, evenly taken.
+    Each embedding has a row of panels, with at most `MOST_POINTS` utterances, evenly spaced.
+    Returns None if the fold has fewer than `FEWEST_POINTS` utterances.
     """
-    table = first_fold(inspection)
+    table = _first_fold(inspection)
     if len(table) < FEWEST_POINTS:
         return None
     table = table.take(np.unique(np.linspace(0, len(table) - 1, MOST_POINTS).astype(np.int64)))
@@ -128,14 +113,17 @@ def embeddings(inspection: pa.Table, palette: list[str], symbols: list[str]) -> 
         vertical_spacing=0.1,
         subplot_titles=[f"{names[name]}, by {label}" for name in kept for label in colourings],
     )
-    figure.update_layout(template=None, height=80 + 330 * len(kept), hovermode="closest")
-    legends = ("legend", "legend2")  # below their own columns, which use the same colours
-    for name, x in zip(legends, (0, 0.52), strict=True):
-        below = {"orientation": "h", "itemsizing": "constant", "y": -0.02, "yanchor": "top"}
-        figure.update_layout({name: {**below, "x": x}})
+    figure.update_annotations(font_size=12)  # the titles fit into the columns of a narrow page
+    # Both columns use the same colours, so each has a legend, one below the other.
+    height = 80 + 330 * len(kept)
+    figure.update_layout(template=None, height=height, hovermode="closest")
+    for number, (legend, label) in enumerate(zip(("legend", "legend2"), colourings, strict=True)):
+        below = {"orientation": "h", "itemsizing": "constant", "x": 0, "yanchor": "top"}
+        title = {"text": label}
+        figure.update_layout({legend: {**below, "y": -(10 + 50 * number) / height, "title": title}})
     hover = [text(f"{row['utterance']}: {row['truth']}") for row in table.to_pylist()]
     for row, name in enumerate(kept, start=1):
-        places = tsne(np.asarray(table[name].to_pylist()))
+        places = _tsne(np.asarray(table[name].to_pylist()))
         for column, (label, key) in enumerate(colourings.items(), start=1):
             values = np.asarray(table[key].to_pylist())
             for number, value in enumerate(sorted(set(values.tolist()))):
@@ -144,16 +132,11 @@ def embeddings(inspection: pa.Table, palette: list[str], symbols: list[str]) -> 
                     x=_short(places[mine, 0]),
                     y=_short(places[mine, 1]),
                     mode="markers",
-                    marker={
-                        "color": palette[number % len(palette)],
-                        "symbol": symbols[number // len(palette) % len(symbols)],
-                        "size": 6,
-                        "opacity": 0.8,
-                    },
+                    marker={"size": 6, "opacity": 0.8, **marker(number)},
                     name=text(value),
                     legendgroup=f"{label} {value}",
                     showlegend=row == 1,
-                    legend=legends[column - 1],
+                    legend="legend" if column == 1 else "legend2",
                     text=[hover[index] for index in mine],
                     hovertemplate="%{text}<extra></extra>",
                     row=row,
@@ -164,12 +147,14 @@ def embeddings(inspection: pa.Table, palette: list[str], symbols: list[str]) -> 
     return figure
 
 
-def tsne(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
-    """(n, size) to (n, 2): van der Maaten and Hinton 2008, from the first two components."""
+def _tsne(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+    """From (n, size) to (n, 2). Starts at the first two principal components.
+
+    Source: van der Maaten and Hinton 2008.
+    """
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(vectors) - 1) / 3)
-    found: NDArray[np.floating] = TSNE(
-        perplexity=perplexity, init="pca", random_state=0
-    ).fit_transform(vectors.astype(np.float64))
-    return found
+    tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
+    places: NDArray[np.floating] = tsne.fit_transform(vectors.astype(np.float64))
+    return places

@@ -1,4 +1,4 @@
-"""The findings as one HTML file that needs no network."""
+"""Renders the findings as one HTML file that works without a network."""
 
 import math
 from collections.abc import Callable
@@ -9,29 +9,25 @@ import yaml
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from orchestrator.data.audit import audit_rows
-from orchestrator.ledger.ledger import LedgerError
 from orchestrator.metrics import Interval
+from orchestrator.report import tables
 from orchestrator.report.figures import figures
-from orchestrator.results.findings import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED, Findings, mapping
-from orchestrator.report.summary import notes, summarise
-from orchestrator.report.tables import failures, fold_rows, hyperparameter_keys, searched, shown
+from orchestrator.results.findings import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED, Findings
+from orchestrator.results.summary import summarise
 
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 
 
 def percent(value: float | None, name: str = "") -> Markup:
-    """`value` in 0..1 as per cent to one decimal; the element keeps the exact number."""
+    """A number in 0..1 as per cent with one decimal. The element holds the exact number."""
     if value is None or math.isnan(value):
         return Markup(DASH)
     return _data(value, f"{100 * value:.1f}%", name)
 
 
-def points(value: float | None, name: str = "", unit: str = " points") -> Markup:
+def points(value: float, name: str = "", unit: str = " points") -> Markup:
     """A difference of two scores in percentage points, with its sign."""
-    if value is None:
-        return Markup(DASH)
     rounded = round(100 * value, 1) + 0.0  # adding 0 turns -0.0 into 0.0
     text = f"{abs(rounded):.1f}{unit}"
     sign = "" if rounded == 0 else "+" if rounded > 0 else MINUS
@@ -39,7 +35,7 @@ def points(value: float | None, name: str = "", unit: str = " points") -> Markup
 
 
 def large(text: Markup) -> Markup:
-    """A card's number with its unit set smaller."""
+    """The number of a card, with its unit in smaller type."""
     for unit in ("%", " points"):
         if text.endswith(f"{unit}</data>"):
             number = Markup(text.removesuffix(f"{unit}</data>"))
@@ -48,19 +44,19 @@ def large(text: Markup) -> Markup:
 
 
 def breakable(key: str) -> Markup:
-    """A dotted key that may break after its dots."""
+    """A dotted key that the browser may break after each dot."""
     return Markup(".<wbr>").join(key.split("."))
 
 
-def span(interval: Interval | None) -> str:
-    """The ends of an interval, in per cent."""
-    if interval is None or math.isnan(interval.low):
+def span(interval: Interval) -> str:
+    """The two ends of an interval, in per cent."""
+    if math.isnan(interval.low):
         return DASH
     return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}".replace("-", MINUS)
 
 
 def duration(seconds: float) -> str:
-    """Seconds as the two largest units."""
+    """Seconds in the two largest units."""
     if seconds < 60:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     minutes = round(seconds / 60)
@@ -70,13 +66,11 @@ def duration(seconds: float) -> str:
 
 
 def key(value: float | None) -> str:
-    """What a table's cell is sorted by: empty where there is no number."""
+    """The value by which the page sorts a cell; empty if there is no number."""
     return "" if value is None or math.isnan(value) else repr(value)
 
 
-def words(value: Any) -> str:
-    """A configuration's identifier as words."""
-    return str(value).replace("_", " ")
+_FILTERS: list[Callable[..., Any]] = [percent, points, large, breakable, span, duration, key]
 
 
 def _data(value: float, text: str, name: str) -> Markup:
@@ -85,118 +79,73 @@ def _data(value: float, text: str, name: str) -> Markup:
 
 
 def render(findings: Findings) -> str:
-    """The page; the same findings give the same text."""
-    filters: dict[str, Callable[..., Any]] = {
-        "percent": percent,
-        "points": points,
-        "large": large,
-        "breakable": breakable,
-        "span": span,
-        "duration": duration,
-        "key": key,
-        "shown": shown,
-        "words": words,
-    }
+    """The page. The same findings give the same text."""
+    loader = jinja2.PackageLoader("orchestrator.report", "assets")
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("orchestrator.report", "assets"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.filters.update(filters)
-    sweep = findings.sweep
-    configuration = mapping(sweep, "configuration")
-    drawn = figures(findings)
+    filters = (*_FILTERS, tables.shown, tables.lacking)
+    environment.filters.update({function.__name__: function for function in filters})
+    style, script = (  # files of our own, which go into the page without escapes
+        Markup(loader.get_source(environment, name)[0]) for name in ("page.css", "page.js")
+    )
+    sweep, drawn = findings.sweep, figures(findings)
+    inspection = findings.best.inspection if findings.best else None
     return environment.get_template("page.html.j2").render(
         f=findings,
+        sweep=sweep,
         best=findings.best,
         nested=findings.nested,
         optimism=summarise(findings)["optimism"],
-        metric=findings.metric.upper(),
-        part="test part" if findings.optimistic else "validation part",
-        ended=len(findings.trials),
-        notes=notes(findings),
-        keys=hyperparameter_keys(findings),
-        **_inspected(findings),
-        searched=searched(findings),
-        folds=fold_rows(findings),
-        failures=failures(findings),
-        facts=_facts(findings, configuration),
-        audit=mapping(sweep, "audit"),
-        audit_rows=_audit_rows(findings),
+        metric=sweep.metric.upper(),
+        part="test part" if sweep.optimistic else "validation part",
+        finished=len(findings.trials),
+        sizes={fold.name: fold for fold in sweep.folds},
+        inspected="" if inspection is None else inspection["fold"][0].as_py(),
+        # Whether the attention figure has two curves, which share one softmax.
+        two_curves=inspection is not None and not inspection["speaker_embedding"].null_count,
+        searched=tables.searched(findings),
+        failures=tables.failures(findings),
+        facts=_facts(findings),
         provenance=_provenance(findings),
-        versions=mapping(sweep, "versions"),
-        configuration=yaml.safe_dump(configuration, sort_keys=False, allow_unicode=True),
-        # plotly writes <, > and / in this JSON as \u escapes: it cannot close its element.
+        configuration=yaml.safe_dump(sweep.configuration, sort_keys=False, allow_unicode=True),
+        # plotly writes <, > and / in this JSON as \u escapes, so it cannot close its element.
         figures={name: Markup(text) for name, text in drawn.items()},
         plotly=Markup(get_plotlyjs()) if drawn else "",
-        style=_asset("page.css"),
-        script=_asset("page.js"),
+        style=style,
+        script=script,
     )
 
 
-def _audit_rows(findings: Findings) -> list[dict[str, Any]]:
-    try:
-        return audit_rows(mapping(findings.sweep, "audit"))
-    except (LookupError, TypeError, AttributeError) as error:
-        raise LedgerError(
-            f"sweep.yaml is damaged: its audit is not one: {error!r}; delete its key `audit`, and "
-            "its first and its last line"
-        ) from error
-
-
-def _inspected(findings: Findings) -> dict[str, Any]:
-    """Which fold the pictures of attention are of, and whether two curves share one softmax."""
-    if findings.best is None or (table := findings.best.inspection) is None:
-        return {"inspected": "", "two_curves": False}
-    return {
-        "inspected": table["fold"][0].as_py(),
-        "two_curves": table["speaker_embedding"].null_count == 0,
-    }
-
-
-def _asset(name: str) -> Markup:
-    """A file of ours that goes into the page as it is."""
-    source, _, _ = jinja2.PackageLoader("orchestrator.report", "assets").get_source(
-        jinja2.Environment(autoescape=True), name
-    )
-    return Markup(source)
-
-
-def _facts(findings: Findings, configuration: dict[str, Any]) -> list[tuple[str, str]]:
-    """What was trained on what, for the top of the page; only what sweep.yaml tells."""
-    corpus, counted = mapping(configuration, "corpus"), mapping(findings.sweep, "corpus")
-    sizes = [
-        f"{value if isinstance(value, int) else len(value):,} {key}"
-        for key in ("utterances", "labelled", "speakers", "sessions")
-        if isinstance(value := counted.get(key), int | dict) and value
+def _facts(findings: Findings) -> list[tuple[str, str]]:
+    """The model, the data and the method, for the top of the page."""
+    sweep, corpus = findings.sweep, findings.sweep.corpus
+    counts = [(corpus.utterances, "utterances"), (corpus.labelled, "labelled")]
+    counts += [(len(corpus.speakers), "speakers"), (len(corpus.sessions), "sessions")]
+    sizes = [f"{count:,} {name}" for count, name in counts if count]
+    if corpus.duration_s is not None:
+        sizes.append(duration(corpus.duration_s))
+    scheme = sweep.configuration["folds"]["scheme"].replace("_", " ")
+    selected = "the test part (held out)" if sweep.optimistic else "the validation part"
+    return [
+        ("Model", sweep.model),
+        ("Corpus", f"{sweep.configuration['corpus']['name']}: {', '.join(sizes)}"),
+        ("Classes", ", ".join(sweep.classes)),
+        ("Features", sweep.feature_set["name"]),
+        ("Folds", f"{scheme}, {len(sweep.folds)} folds"),
+        ("Epoch selected on", selected),
     ]
-    if isinstance(counted.get("duration_s"), int | float):
-        sizes.append(duration(counted["duration_s"]))
-    folds = mapping(configuration, "folds")
-    count = len(findings.sweep.get("folds") or [])
-    scheme = words(folds.get("scheme", ""))
-    chosen = "the reported part (held out)" if findings.optimistic else "a validation part"
-    found = [
-        ("Model", mapping(configuration, "model").get("name")),
-        ("Corpus", ": ".join(filter(None, [str(corpus.get("name", "")), ", ".join(sizes)]))),
-        ("Classes", ", ".join(findings.classes)),
-        ("Features", mapping(configuration, "features").get("name")),
-        ("Folds", ", ".join(filter(None, [scheme, f"{count} folds" if count else ""]))),
-        ("Epoch chosen on", chosen),
-    ]
-    return [(label, str(value)) for label, value in found if value]
 
 
 def _provenance(findings: Findings) -> list[tuple[str, str]]:
     sweep = findings.sweep
     seeds = sorted({trial.record.seed for trial in findings.trials})
-    found = [
-        ("Sweep created", sweep.get("created")),
-        ("Data fingerprint", sweep.get("fingerprint")),
-        ("Git commit", sweep.get("commit") or "not known"),
+    facts = [
+        ("Sweep created", sweep.created),
+        ("Data fingerprint", sweep.fingerprint),
+        ("Git commit", sweep.commit or "unknown"),
         ("Training seeds", ", ".join(map(str, seeds))),
         ("Bootstrap", f"{BOOTSTRAP_SAMPLES} samples of speakers, seed {BOOTSTRAP_SEED}"),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in sweep.versions.items())),
     ]
-    return [(label, str(value)) for label, value in found if value]
+    return [(label, value) for label, value in facts if value]

@@ -1,7 +1,7 @@
-"""Two sweeps on the same folds: which model is better, and whether the difference is one.
+"""Compares two sweeps on the same folds: which model is better, and is the difference significant?
 
-Each fold is scored by the configuration that its own validation part prefers (the nested choice),
-or under `held_out`, where there is no such part, by the best one.
+Each fold is scored with the configuration that is best on its own validation part (the nested
+selection). With `held_out` there is no validation part, so the best configuration scores all folds.
 """
 
 from dataclasses import dataclass
@@ -11,21 +11,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from orchestrator.errors import ComparisonError
 from orchestrator.ledger.ledger import Ledger
+from orchestrator.ledger.records import FoldSizes
 from orchestrator.metrics import McNemar, TTest, corrected_resampled_t, mcnemar_exact, scores
 from orchestrator.results.context import ContextCase, context_cases
 from orchestrator.results.findings import Findings, gather
-
-
-class ComparisonError(ValueError):
-    """Two sweeps whose scores cannot be set against each other."""
+from orchestrator.results.selection import chosen_predictions
 
 
 @dataclass(frozen=True)
 class Side:
-    """What one sweep brings.
+    """One of the two sweeps.
 
-    predictions : of the test utterances of all folds, by each fold's choice
+    predictions : for the test utterances of all folds, by the configuration of each fold
     folds : test UA of each fold
     """
 
@@ -38,17 +37,32 @@ class Side:
 
     @property
     def ua(self) -> float:
-        """Mean over folds."""
+        """Test UA, mean over folds."""
         return float(np.mean(list(self.folds.values())))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "sweep": self.name,
+            "model": self.model,
+            "ua": self.ua,
+            "folds": self.folds,
+            "optimistic": self.optimistic,
+            "context": [
+                {name: value for name, value in case._asdict().items() if name != "recalls"}
+                for case in self.context
+            ],
+        }
 
 
 @dataclass(frozen=True)
 class Comparison:
     """`second` minus `first`.
 
-    t_test : of the folds' UA, corrected for training parts that overlap (Nadeau and Bengio 2003)
-    mcnemar : over utterances, exact; None where an utterance is tested in several folds, whose
-        answers are not independent
+    t_test : of the UA of the folds, corrected for overlapping training parts (Nadeau and Bengio
+        2003)
+    mcnemar : over utterances, exact; None if several folds test the same utterance, because the
+        answers are then not independent
     """
 
     first: Side
@@ -57,123 +71,94 @@ class Comparison:
     mcnemar: McNemar | None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Plain values, for JSON."""
         return {
-            **{name: _side(getattr(self, name)) for name in ("first", "second")},
+            "first": self.first.as_dict(),
+            "second": self.second.as_dict(),
             "difference": self.t_test._asdict(),
             "mcnemar": None if self.mcnemar is None else self.mcnemar._asdict(),
         }
 
 
-def _side(side: Side) -> dict[str, Any]:
-    return {
-        "sweep": side.name,
-        "model": side.model,
-        "ua": side.ua,
-        "folds": side.folds,
-        "optimistic": side.optimistic,
-        "context": [
-            {
-                "same": case.same,
-                "utterances": case.utterances,
-                "share": case.share,
-                "ua": case.scores.ua,
-                "wa": case.scores.wa,
-            }
-            for case in side.context
-        ],
-    }
-
-
 def compare(first: Ledger, second: Ledger) -> Comparison:
-    """Compare two sweeps. Raises ComparisonError where their test parts are not the same."""
-    found = [gather(first), gather(second)]
-    sides = [_gathered(*pair) for pair in zip(found, (first, second), strict=True)]
-    one, two = sides
-    if found[0].classes != found[1].classes:
+    """Compare two sweeps.
+
+    Raises ComparisonError if their classes, test parts or selections differ, or if a sweep has no
+    score.
+    """
+    findings = [gather(first), gather(second)]
+    left, right = (_side(*pair) for pair in zip(findings, (first, second), strict=True))
+    records = [side.sweep for side in findings]
+    if records[0].classes != records[1].classes:
+        listed = " and ".join(f"{each.name} has {', '.join(each.classes)}" for each in records)
+        raise ComparisonError(f"the sweeps have different classes: {listed}")
+    if left.optimistic != right.optimistic:
+        optimistic = left.name if left.optimistic else right.name
         raise ComparisonError(
-            f"{one.name} has the classes {', '.join(found[0].classes)}, and {two.name} "
-            f"{', '.join(found[1].classes)}"
+            f"only {optimistic} selected its epochs on the test part (folds.selection: held_out)"
         )
-    if one.optimistic != two.optimistic:
-        late = one.name if one.optimistic else two.name
-        raise ComparisonError(f"only {late} chose its epochs on the part that is reported")
-    _same_tests(one, two)
-    sizes = {fold["name"]: fold for fold in found[0].sweep["folds"]}
-    others = {fold["name"]: fold for fold in found[1].sweep["folds"]}
-    for name, fold in sizes.items():
-        if fold != others[name]:
+    _check_tests(left, right)
+    sizes, others = ({fold.name: fold for fold in record.folds} for record in records)
+    for name in left.folds:
+        if sizes[name] != others[name]:
             raise ComparisonError(
-                f"fold {name}: its parts have other sizes in {one.name} ({_sizes(fold)}) and in "
-                f"{two.name} ({_sizes(others[name])})"
+                f"fold {name}: the parts have different sizes in {left.name} "
+                f"({_sizes(sizes[name])}) and in {right.name} ({_sizes(others[name])})"
             )
-    differences = [two.folds[name] - one.folds[name] for name in one.folds]
     t_test = corrected_resampled_t(
-        differences,
-        float(np.mean([sizes[name]["train"] for name in one.folds])),
-        float(np.mean([sizes[name]["test"] for name in one.folds])),
+        [right.folds[name] - left.folds[name] for name in left.folds],
+        float(np.mean([sizes[name].train for name in left.folds])),
+        float(np.mean([sizes[name].test for name in left.folds])),
     )
-    return Comparison(one, two, t_test, _mcnemar(one.predictions, two.predictions))
+    return Comparison(left, right, t_test, _mcnemar(left.predictions, right.predictions))
 
 
-def _sizes(fold: dict[str, Any]) -> str:
-    return ", ".join(f"{fold[part]} {part}" for part in ("train", "validation", "test"))
+def _sizes(fold: FoldSizes) -> str:
+    return f"{fold.train} train, {fold.validation} validation, {fold.test} test"
 
 
-def _gathered(findings: Findings, ledger: Ledger) -> Side:
+def _side(findings: Findings, ledger: Ledger) -> Side:
+    sweep = findings.sweep
     if findings.best is None:
-        raise ComparisonError(f"{findings.name} has no trial with a score")
-    numbers = {trial.record.number: trial.record for trial in findings.trials}
-    folds = [score.fold for score in findings.best.trial.folds]
-    choices = dict.fromkeys(folds, findings.best.trial.record.number)
+        raise ComparisonError(f"{sweep.name} has no trial with a score")
+    ids = {trial.record.number: trial.record.id for trial in findings.trials}
+    best = findings.best.trial
+    choices = {score.fold: best.record.number for score in best.folds}
     if findings.nested is not None:
         choices |= findings.nested.choices
-    parts = []
-    for fold, number in choices.items():
-        table = ledger.predictions(numbers[number].id)
-        parts.append(table.filter(pc.equal(table["fold"], fold)))
-    scored = {}
-    for fold, part in zip(choices, parts, strict=True):
-        truth, guess = part["truth"].to_pylist(), part["prediction"].to_pylist()
-        scored[fold] = scores(truth, guess, findings.classes).ua
-    predictions = pa.concat_tables(parts)
-    return Side(
-        findings.name,
-        findings.best.trial.record.model,
-        predictions,
-        scored,
-        context_cases(predictions, findings.classes),
-        findings.optimistic,
+    parts = chosen_predictions(choices, lambda number: ledger.predictions(ids[number]))
+    folds = {
+        fold: scores(part["truth"], part["prediction"], sweep.classes).ua
+        for fold, part in parts.items()
+    }
+    predictions = pa.concat_tables(parts.values())
+    cases = context_cases(predictions, sweep.classes)
+    return Side(sweep.name, best.record.model, predictions, folds, cases, sweep.optimistic)
+
+
+def _check_tests(left: Side, right: Side) -> None:
+    """Raise ComparisonError if a fold does not test the same utterances on both sides."""
+    both = f"{left.name} and {right.name}"
+    if left.folds.keys() != right.folds.keys():
+        odd = sorted(left.folds.keys() ^ right.folds.keys())
+        raise ComparisonError(f"{both} have different folds: only one has {', '.join(odd)}")
+    if len(left.folds) < 2:
+        raise ComparisonError(f"{both} have a single fold, but the test needs two or more")
+    columns = ("fold", "utterance", "truth")
+    first, second = (
+        set(zip(*(side.predictions[name].to_pylist() for name in columns), strict=True))
+        for side in (left, right)
     )
-
-
-def _same_tests(one: Side, two: Side) -> None:
-    """Raise ComparisonError where a fold does not test the same utterances on both sides."""
-    if one.folds.keys() != two.folds.keys():
-        odd = sorted(one.folds.keys() ^ two.folds.keys())
-        raise ComparisonError(f"{one.name} and {two.name} have other folds: {', '.join(odd)}")
-    if len(one.folds) < 2:
-        raise ComparisonError(f"{one.name} and {two.name} have one fold: a test needs two or more")
-    for fold in one.folds:
-        rows = [
-            set(zip(part["utterance"].to_pylist(), part["truth"].to_pylist(), strict=True))
-            for side in (one, two)
-            for part in [side.predictions.filter(pc.equal(side.predictions["fold"], fold))]
-        ]
-        if odd := sorted(name for name, _ in rows[0] ^ rows[1]):
+    for fold in left.folds:
+        if odd := sorted({name for where, name, _ in first ^ second if where == fold}):
             raise ComparisonError(
-                f"fold {fold}: {len(set(odd))} utterances are not tested, or not labelled, alike "
-                f"in {one.name} and {two.name}; the first is {odd[0]}"
+                f"fold {fold}: {len(odd)} utterances are in only one of the two test parts, or "
+                f"have different labels, in {both}; the first is {odd[0]}"
             )
 
 
-def _mcnemar(one: pa.Table, two: pa.Table) -> McNemar | None:
-    right = []
-    for table in (one, two):
-        names = table["utterance"].to_pylist()
-        hits = pc.equal(table["truth"], table["prediction"]).to_pylist()
-        by_name = dict(zip(names, hits, strict=True))
-        if len(by_name) < len(names):
-            return None
-        right.append(by_name)
-    return mcnemar_exact(list(right[0].values()), [right[1][name] for name in right[0]])
+def _mcnemar(left: pa.Table, right: pa.Table) -> McNemar | None:
+    if len(pc.unique(left["utterance"])) < len(left):
+        return None
+    ordered = (table.sort_by("utterance") for table in (left, right))
+    return mcnemar_exact(*(pc.equal(table["truth"], table["prediction"]) for table in ordered))

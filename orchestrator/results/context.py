@@ -1,50 +1,51 @@
-"""Whether an utterance's emotion is that of the turns before it, and how it is recognised then.
+"""Scores of test utterances by the number of previous turns that have the same emotion.
 
 Source: the context analysis of IAAN (Yeh, Lin and Lee, ICASSP 2019).
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from orchestrator.metrics import Scores, scores
+from orchestrator.metrics import Label, scores
 
 CASES = {2: "both", 1: "one", 0: "none"}
 
 
-@dataclass(frozen=True)
-class ContextCase:
-    """Test utterances whose true class is that of `same` of their two previous turns.
+class ContextCase(NamedTuple):
+    """Test utterances whose true class is also the class of `same` of their two previous turns.
 
-    same : `both`, `one` or `none`; a turn that is absent or has no class equals nothing
+    same : `both`, `one` or `none`; a turn that is absent or has no class counts as different
+    share : of all test utterances, 0..1
     """
 
     same: str
     utterances: int
     share: float
-    scores: Scores
+    ua: float
+    wa: float
+    recalls: dict[Label, float]
 
 
 def context_cases(predictions: pa.Table, classes: list[str]) -> list[ContextCase]:
-    """The cases that occur, `both` first; none where no utterance has a previous turn.
+    """The cases that occur, `both` first. The list is empty if no utterance has a previous turn.
 
-    predictions : with `truth`, `prediction`, and `own_previous` and `other_previous`, the classes
-        of the last turns of the same and of the other speaker or null
+    predictions : with the columns `truth`, `prediction`, and `own_previous` and `other_previous`:
+        the class of the last turn of the same speaker and of the other speaker, or null
     """
-    if not {"own_previous", "other_previous"} <= set(predictions.column_names):
+    own, other = predictions["own_previous"], predictions["other_previous"]
+    if own.null_count == other.null_count == len(predictions):
         return []
     truth, guess, own, other = (
-        np.asarray(predictions[name].to_pylist(), dtype=object)
-        for name in ("truth", "prediction", "own_previous", "other_previous")
+        np.asarray(column.to_pylist(), dtype=object)
+        for column in (predictions["truth"], predictions["prediction"], own, other)
     )
-    if not any(value is not None for value in (*own, *other)):
-        return []
     same = (own == truth).astype(int) + (other == truth)
-    found = []
+    cases = []
     for count, name in CASES.items():
         rows = same == count
         if rows.any():
             scored = scores(truth[rows].tolist(), guess[rows].tolist(), classes)
-            found.append(ContextCase(name, int(rows.sum()), float(rows.mean()), scored))
-    return found
+            cases.append(ContextCase(name, int(rows.sum()), float(rows.mean()), *scored))
+    return cases

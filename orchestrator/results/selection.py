@@ -1,32 +1,34 @@
-"""Which trial is best, and what choosing it did to its score.
+"""Selects the best trial, and estimates its score with and without the effect of the selection.
 
-The best of many configurations is chosen by the mean over all folds, and one fold's test part is
-another's training or validation part: it had a say in the choice, so the plain score of the best
-can be optimistic. The nested estimate scores each test fold by the configuration that the fold's
-own validation part prefers, which has not seen the test part.
+The best trial has the highest mean score over all folds. The test part of one fold is training or
+validation data of another fold, so it takes part in the selection, and the plain score of the best
+trial can be optimistic. The nested estimate selects the trial for each test fold on that fold's own
+validation part, which contains no utterance of the test part.
 
-It is nested in the choice, not in the search: a sampler that proposes configurations from earlier
-scores has seen the mean over all folds. And it chooses from less data, so the difference of the
-two is partly noise and may be negative.
+The selection is nested, but the search is not: a sampler that learns from earlier trials uses their
+mean over all folds. The nested selection uses less data. So the difference of the two scores is
+partly noise, and it can be negative.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orchestrator.ledger.ledger import TrialRecord
+from orchestrator.ledger.records import TrialRecord
 from orchestrator.metrics import Interval, Label, Scores, fold_interval, scores
 
 
 @dataclass(frozen=True)
 class FoldScore:
-    """One fold of one trial at the epoch that was selected for it.
+    """One fold of one trial at its selected epoch.
 
-    epoch : the selected epoch, from 1; last_epoch : the last that was run
-    selection_score : the metric that selects (UA or WA), on the part that selects
+    epoch : the selected epoch, from 1
+    last_epoch : the last epoch of this fold
+    selection_score : UA or WA on the part that selects, at the selected epoch
     test : scores of the test part
     """
 
@@ -41,23 +43,21 @@ class FoldScore:
 class Nested:
     """The nested estimate.
 
-    choices : for each fold, the number of the trial that its validation part prefers
-    folds : that trial's scores of that fold
-    ua, wa : mean over folds with a t interval
-    pooled : scores over the test utterances of all folds, each predicted by its fold's choice
+    choices : for each fold, the number of the trial with the best score on its validation part
+    ua, wa : scores of these trials on these folds, mean over folds with a t interval
+    pooled : scores over the test utterances of all folds, each predicted by its fold's trial
     """
 
     choices: dict[str, int]
-    folds: dict[str, FoldScore]
     ua: Interval
     wa: Interval
     pooled: Scores
 
 
 def best_trial(records: Iterable[TrialRecord]) -> TrialRecord | None:
-    """The trial with the highest score, a pruned one too; of equals the lowest number.
+    """The trial with the highest score, complete or pruned. If scores tie, the lowest number wins.
 
-    None where no trial has a score.
+    Returns None if no trial has a score.
     """
     scored = [record for record in records if record.score is not None and record.score >= 0]
     return min(scored, key=lambda record: (-(record.score or 0.0), record.number), default=None)
@@ -66,43 +66,35 @@ def best_trial(records: Iterable[TrialRecord]) -> TrialRecord | None:
 def fold_scores(
     table: pa.Table, classes: Sequence[Label], selection: str, metric: str = "ua"
 ) -> list[FoldScore]:
-    """What `folds.parquet` says of each fold at its selected epoch, in the order of the file.
+    """The scores of each fold at its selected epoch, in the order of the file.
 
-    `selection` is `validation` or `held_out`, `metric` is `ua` or `wa`: what chose the epoch.
-    Raises ValueError where a fold has no selected row of the part that selects, or no test row.
+    table : `folds.parquet`
+    selection : `validation` or `held_out`
+    metric : `ua` or `wa`, the score that selected the epoch
     """
     selects = "test" if selection == "held_out" else "validation"
     last: dict[str, int] = {}
-    chosen: dict[tuple[str, str], dict] = {}
+    chosen: dict[tuple[str, str], dict[str, Any]] = {}
     for row in table.to_pylist():
         fold = row["fold"]
         last[fold] = max(last.get(fold, 0), row["epoch"])
-        # Under `validation` the test part has one row, at the selected epoch.
+        # With `validation`, the test part has a single row: the selected epoch.
         if row["selected"] or row["split"] == "test" != selects:
             chosen[fold, row["split"]] = row
-    found = []
+    by_fold = []
     for fold, last_epoch in last.items():
-        try:
-            select, test = chosen[fold, selects], chosen[fold, "test"]
-        except KeyError as error:
-            raise ValueError(f"fold {fold}: no selected row of part {error.args[0][1]}") from None
-        recalls = {name: _number(test.get(f"recall_{name}")) for name in classes}
-        reported = Scores(_number(test["ua"]), _number(test["wa"]), recalls)
-        found.append(
-            FoldScore(fold, select["epoch"], last_epoch, _number(select[metric]), reported)
-        )
-    return found
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
+        select, test = chosen[fold, selects], chosen[fold, "test"]
+        recalls = {name: test[f"recall_{name}"] for name in classes}
+        reported = Scores(test["ua"], test["wa"], recalls)
+        by_fold.append(FoldScore(fold, select["epoch"], last_epoch, select[metric], reported))
+    return by_fold
 
 
 def nested_choices(trials: Mapping[int, Sequence[FoldScore]]) -> dict[str, int]:
     """For each fold, the number of the trial with the highest validation score.
 
-    The score is that of the selected epoch. Of equals the lowest number. A trial that does not
-    have a fold, or has no score (NaN) for it, is not a candidate there.
+    The score is taken at the selected epoch. If scores tie, the lowest number wins. A trial without
+    this fold, or with NaN as its score, is not a candidate.
     """
     choices: dict[str, int] = {}
     highest: dict[str, float] = {}
@@ -113,35 +105,37 @@ def nested_choices(trials: Mapping[int, Sequence[FoldScore]]) -> dict[str, int]:
     return choices
 
 
+def chosen_predictions(
+    choices: Mapping[str, int], predictions: Callable[[int], pa.Table]
+) -> dict[str, pa.Table]:
+    """For each fold, the test predictions of its trial.
+
+    predictions : returns the test predictions of a trial, by its number
+    """
+    tables = {number: predictions(number) for number in sorted(set(choices.values()))}
+    return {
+        fold: tables[number].filter(pc.equal(tables[number]["fold"], fold))
+        for fold, number in choices.items()
+    }
+
+
 def nested_estimate(
     trials: Mapping[int, Sequence[FoldScore]],
     predictions: Callable[[int], pa.Table],
     classes: Sequence[Label],
 ) -> Nested:
-    """Score each test fold by the trial and epoch that its own validation part prefers.
+    """Score each test fold with the trial that is best on the fold's own validation part.
 
-    trials : each trial's folds, by trial number
-    predictions : the test predictions of a trial, by its number; asked for chosen trials only
+    trials : the folds of each trial, by trial number
+    predictions : returns the test predictions of a trial; called for the selected trials only
 
-    The epoch is the one that the trial selected for the fold, by the same validation part.
-    Raises ValueError where there is no fold to score.
+    The epoch is the epoch that the trial selected for the fold, on the same validation part.
+    Raises ValueError if no trial has a validation score.
     """
     choices = nested_choices(trials)
-    if not choices:
-        raise ValueError("no trial has a validation score")
-    by_fold = {number: {score.fold: score for score in trials[number]} for number in trials}
-    folds = {fold: by_fold[number][fold] for fold, number in choices.items()}
-    tables = {number: predictions(number) for number in sorted(set(choices.values()))}
-    truth: list[Label] = []
-    predicted: list[Label] = []
-    for fold, number in choices.items():
-        part = tables[number].filter(pc.equal(tables[number]["fold"], fold))
-        truth += part["truth"].to_pylist()
-        predicted += part["prediction"].to_pylist()
-    return Nested(
-        choices=choices,
-        folds=folds,
-        ua=fold_interval([score.test.ua for score in folds.values()]),
-        wa=fold_interval([score.test.wa for score in folds.values()]),
-        pooled=scores(truth, predicted, classes),
-    )
+    by_fold = {number: {score.fold: score.test for score in trials[number]} for number in trials}
+    tests = [by_fold[number][fold] for fold, number in choices.items()]
+    ua, wa = fold_interval([test.ua for test in tests]), fold_interval([test.wa for test in tests])
+    parts = chosen_predictions(choices, predictions)
+    pooled = pa.concat_tables(part.select(["truth", "prediction"]) for part in parts.values())
+    return Nested(choices, ua, wa, scores(pooled["truth"], pooled["prediction"], classes))

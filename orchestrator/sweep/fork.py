@@ -1,73 +1,43 @@
-"""What a sweep may take over from another: trials that it would train to the same result.
+"""Copies trials from another sweep: those that the new sweep would train to the same result.
 
-That is a trial of the same id (configuration, folds, data, seed) which the same code trained to
-its end. One that was pruned was so by another search's cutoffs, and one that failed may be tried
-again: both are left.
+Such a trial has the same id (configuration, folds, data, seed), and the same code trained it to its
+end. Pruned trials are not copied, because another search's cutoffs pruned them. Failed trials are
+not copied either: they may be tried again.
 """
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from orchestrator.ledger.ledger import Ledger, TrialRecord, canonical_json
+from orchestrator.ledger.ledger import Ledger
+from orchestrator.ledger.records import TrialRecord
 from search_spaces import Space
-
-DECISIVE = (
-    "ser_models/*.py",
-    "features/store.py",
-    "orchestrator/batches.py",
-    "orchestrator/cross_validation.py",
-    "orchestrator/fold_run.py",
-    "orchestrator/metrics.py",
-    "orchestrator/search.py",
-    "orchestrator/training.py",
-    "search_spaces/__init__.py",
-)
-"""Source files that decide what a trial's results and a search's proposals are. Features, folds
-and context are in a trial's id as what they come to."""
-
-
-def code() -> dict[str, str]:
-    """The first 10 hex digits of the SHA-1 of each decisive source file, by its name."""
-    root = Path(__file__).parents[2]
-    files = sorted(path for pattern in DECISIVE for path in root.glob(pattern))
-    return {
-        path.relative_to(root).as_posix(): hashlib.sha1(path.read_bytes()).hexdigest()[:10]
-        for path in files
-    }
-
-
-def digest(files: dict[str, str]) -> str:
-    """One name for a state of the code: what a trial's record says that it was trained by."""
-    return hashlib.sha1(canonical_json(files)).hexdigest()[:10]
 
 
 def valid_trials(
-    source: Ledger, space: Space, identify: Callable[[dict[str, Any]], str], by: str
+    source: Ledger, space: Space, identify: Callable[[dict[str, Any]], str], code: str
 ) -> list[TrialRecord]:
-    """The trials of `source` that a sweep over `space` may take over, in the order of proposal.
+    """The trials of `source` that a sweep over `space` may copy, in the order of their proposals.
 
-    identify : the id that a point has in the new sweep
-    by : `digest` of the code that runs it
+    identify : point of the search space -> its trial id in the new sweep
+    code : digest of the code that runs the new sweep (`orchestrator.sweep.identity.combined`)
     """
-    found = []
-    for suggestion in source.suggestions():
-        if not space.has(suggestion.hyperparameters):
+    valid = []
+    for proposal in source.proposals():
+        if not space.has(proposal.hyperparameters):
             continue
-        record = source.trial(suggestion.trial)
-        if record is None or record.status != "complete" or record.code != by:
+        record = source.trial(proposal.trial)
+        if record is None or record.status != "complete" or record.code != code:
             continue
-        if identify(suggestion.hyperparameters) == record.id:
-            found.append(record)
-    return found
+        if identify(proposal.hyperparameters) == record.id:
+            valid.append(record)
+    return valid
 
 
-def take_over(source: Ledger, ledger: Ledger, trials: list[str]) -> None:
-    """Copy ended trials, which then have the numbers of their places in the list.
+def copy_trials(source: Ledger, ledger: Ledger, trials: list[str]) -> None:
+    """Copy finished trials. Each gets its place in the list as its number.
 
-    Those that are there are left as they are; one whose files are damaged by now is not copied,
-    and is trained.
+    Trials that `ledger` has already stay as they are. A trial whose files were damaged in the
+    meantime is not copied, so the new sweep trains it.
     """
     for number, trial in enumerate(trials):
         if ledger.trial(trial) is not None or (record := source.trial(trial)) is None:

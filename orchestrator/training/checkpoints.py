@@ -1,124 +1,101 @@
-"""Checkpoints of a trial: the state of every fold and the history of scores, committed as one.
+"""Checkpoints of a trial: the states of all folds and the score rows so far, committed together.
 
-A checkpoint is a folder `checkpoint-<epoch>`. Each worker writes its folds' files, then one writes
-`manifest.json` with the SHA-256 of each; without that file, or where a file is not the one it
-names, the checkpoint does not exist. What is named rightly and cannot be gone on from is put aside
-too, or it would stop the trial again and again.
+A checkpoint is a folder `checkpoint-<epoch>`. Each process writes the states of its folds. Then
+one process writes `manifest.json` with the SHA-256 of every file. A checkpoint without a manifest,
+or with a file that does not have its SHA-256, is incomplete and is not used. Damaged files are
+renamed, and so are files that have their SHA-256 but cannot be loaded. Otherwise the trial would
+fail at every restart.
 """
 
-import io
-import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import pyarrow as pa
-import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors.torch import save as safetensors_bytes
+from pydantic import ValidationError
 
 from features.parquet import ParquetError, read_table
 from features.storage import Storage, safe_name
+from orchestrator.errors import LedgerError
+from orchestrator.ledger.records import FOLDS, Digest, FileName, Record
+from orchestrator.ledger.seals import parquet_bytes, seal, sha256, unseal
 from orchestrator.training.fold_run import FoldRun, Row
-from orchestrator.ledger.ledger import (
-    FOLDS,
-    Digest,
-    FileName,
-    LedgerError,
-    parquet_bytes,
-    seal,
-    sha256,
-    unseal,
-)
+from orchestrator.training.state import State, pack, pack_state, unpack_state
 
-KEPT = 2
-HISTORY = "history.parquet"
+KEPT = 2  # complete checkpoints of a trial
+MANIFEST, HISTORY = "manifest.json", "history.parquet"
 _ROWS = pa.schema([field for field in FOLDS if field.name != "selected"])
 
 
-class StateError(ValueError):
-    """A fold's state that it cannot go on from. The message says why."""
+class Manifest(Record):
+    """The content of manifest.json. `files` holds the SHA-256 of each file by name."""
 
-
-class Manifest(BaseModel):
-    """What manifest.json holds: see `Checkpoint`, and the SHA-256 of each file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    epoch: int = Field(ge=1)
     curve: list[float]
-    seconds: float = Field(ge=0)
+    seconds: float
     files: dict[FileName, Digest]
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A complete checkpoint.
+class Checkpoint(NamedTuple):
+    """The progress of a trial so far.
 
-    epoch : epochs done
-    history : score rows of all folds so far
+    history : score rows of all folds
     curve : mean over folds of the best score so far, after each epoch
-    seconds : training time so far
+    seconds : training time
     """
 
-    epoch: int
     history: list[Row]
     curve: list[float]
     seconds: float
+
+    @property
+    def epoch(self) -> int:
+        """Number of epochs trained."""
+        return len(self.curve)
 
 
 def _folder(epoch: int) -> str:
     return f"checkpoint-{epoch:05d}"
 
 
-def state_name(fold: str) -> str:
-    """The file of a fold's state, by the fold's name."""
-    return f"fold-{safe_name(fold)}.pt"
+def file_name(fold: str) -> str:
+    """Return the name of the file with a fold's state, or with its best weights."""
+    return f"fold-{safe_name(fold)}.safetensors"
 
 
-def write_state(trial: Storage, epoch: int, run: FoldRun) -> dict[str, str]:
-    """Write one fold's state. Returns its name and SHA-256."""
-    buffer = io.BytesIO()
-    torch.save(run.state(), buffer)
-    name, data = state_name(run.fold.name), buffer.getvalue()
-    trial.write(f"{_folder(epoch)}/{name}", data)
+def write(storage: Storage, name: str, data: bytes) -> dict[str, str]:
+    """Write a file. Returns its SHA-256 by its name."""
+    storage.write(name, data)
     return {name: sha256(data)}
 
 
-def read_state(trial: Storage, epoch: int, run: FoldRun) -> dict[str, Any]:
-    """The state of one fold at `epoch`, which `run.load_state` takes.
-
-    Only tensors and plain values are read. Raises StateError for what is not a state of `run`.
-    """
-    data = trial.read(f"{_folder(epoch)}/{state_name(run.fold.name)}")
-    try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        run.check_state(state, epoch)
-    except (pickle.UnpicklingError, *_UNREADABLE) as error:
-        lines = str(error).splitlines() or [""]
-        raise StateError(f"not a state of this fold: {type(error).__name__}: {lines[0]}") from None
-    return dict(state)
+def write_state(trial: Storage, epoch: int, run: FoldRun) -> dict[str, str]:
+    """Write the state of a fold. Returns the file's SHA-256 by its name."""
+    return write(trial.child(_folder(epoch)), file_name(run.fold.name), pack_state(run.state()))
 
 
-_UNREADABLE = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError,
-               ArithmeticError, AssertionError, MemoryError)  # fmt: skip
-"""What reading bytes that are no state has been seen to raise; not what the storage raises."""
+def read_state(trial: Storage, epoch: int, run: FoldRun) -> State:
+    """Read the state of a fold. Raises StateError if `run` cannot load it."""
+    data = trial.read(f"{_folder(epoch)}/{file_name(run.fold.name)}")
+    return unpack_state(data, run.templates())
+
+
+def write_weights(trial: Storage, run: FoldRun) -> dict[str, str]:
+    """Write the best weights of a fold. Returns the file's SHA-256 by its name."""
+    data = pack(run.best_weights, {"epoch": str(run.best_epoch)})
+    return write(trial, file_name(run.fold.name), data)
 
 
 def commit(trial: Storage, checkpoint: Checkpoint, files: dict[str, str]) -> None:
-    """Write the history and, last, the manifest; then remove all but the newest checkpoints."""
-    folder = _folder(checkpoint.epoch)
-    history = parquet_bytes(pa.Table.from_pylist(checkpoint.history))
-    trial.write(f"{folder}/{HISTORY}", history)
-    manifest = {
-        "epoch": checkpoint.epoch,
-        "curve": checkpoint.curve,
-        "seconds": checkpoint.seconds,
-        "files": {**files, HISTORY: sha256(history)},
-    }
-    trial.write(f"{folder}/manifest.json", seal(manifest))
-    # Folders beyond this epoch are what a killed run was writing: they do not count as kept.
+    """Write the history, then the manifest; then delete all but the newest `KEPT` checkpoints.
+
+    files : SHA-256 of the states by name
+    """
+    folder = trial.child(_folder(checkpoint.epoch))
+    history, curve, seconds = checkpoint
+    files = files | write(folder, HISTORY, parquet_bytes(pa.Table.from_pylist(history)))
+    manifest = Manifest(curve=curve, seconds=seconds, files=files)
+    folder.write(MANIFEST, seal(manifest.model_dump()))
+    # A killed run may leave incomplete folders of later epochs. They do not count as kept.
     epochs = _epochs(trial)
     done = [epoch for epoch in epochs if epoch <= checkpoint.epoch]
     for old in done[:-KEPT] + epochs[len(done) :]:
@@ -131,78 +108,43 @@ def _epochs(trial: Storage) -> list[int]:
 
 
 def newest(trial: Storage, folds: list[str]) -> Checkpoint | None:
-    """The newest complete checkpoint of `folds`, or None.
-
-    Damaged files of newer ones are put aside, and those that are not what this program writes.
-    """
+    """Return the newest complete checkpoint of `folds`, or None. Renames damaged files."""
     for epoch in reversed(_epochs(trial)):
         folder = trial.child(_folder(epoch))
-        if not folder.exists("manifest.json"):
-            continue
         try:
-            manifest = _manifest(folder.read("manifest.json"), epoch, folds)
-        except (LedgerError, ValidationError) as error:
-            folder.put_aside("manifest.json", str(error).splitlines()[0])
-            continue
-        try:
-            files = manifest.files.items()
-            damaged = [name for name, digest in files if sha256(folder.read(name)) != digest]
-            history = folder.read(HISTORY)
+            manifest = _manifest(folder.read(MANIFEST), epoch, folds)
+            files = manifest.files
+            damaged = [name for name in files if sha256(folder.read(name)) != files[name]]
+            rename_damaged(trial, epoch, dict.fromkeys(damaged, "its SHA-256 has changed"))
+            if not damaged:
+                history = read_table(folder.read(HISTORY), _ROWS).to_pylist()
+                return Checkpoint(history, manifest.curve, manifest.seconds)
         except FileNotFoundError:
             continue
-        if damaged:
-            reason = "it has not the SHA-256 of its manifest"
-            put_aside(trial, epoch, dict.fromkeys(damaged, reason))
-            continue
-        try:
-            rows = _history(history, epoch, folds)
+        except (LedgerError, ValidationError) as error:
+            rename_damaged(trial, epoch, {MANIFEST: " ".join(str(error).split())})
         except ParquetError as error:
-            put_aside(trial, epoch, {HISTORY: str(error)})
-            continue
-        return Checkpoint(epoch, rows, manifest.curve, manifest.seconds)
+            rename_damaged(trial, epoch, {HISTORY: str(error)})
     return None
 
 
-def put_aside(trial: Storage, epoch: int, reasons: Mapping[str, str]) -> None:
-    """Rename files of a checkpoint, which then does not exist; `reasons` by name."""
-    for name, reason in reasons.items():
-        trial.put_aside(f"{_folder(epoch)}/{name}", reason)
-
-
 def _manifest(data: bytes, epoch: int, folds: list[str]) -> Manifest:
-    """Raises LedgerError, or ValidationError, where it is not the manifest of this checkpoint."""
+    """Read the manifest of a checkpoint. Raises LedgerError or ValidationError if it is damaged."""
     manifest = Manifest.model_validate(unseal(data))
-    if manifest.epoch != epoch or len(manifest.curve) != epoch:
-        raise LedgerError(
-            f"it is of epoch {manifest.epoch} with {len(manifest.curve)} scores, and not of {epoch}"
-        )
-    if manifest.files.keys() != {HISTORY, *map(state_name, folds)}:
-        raise LedgerError(f"it names other files than those of the folds {', '.join(folds)}")
+    if len(manifest.curve) != epoch:
+        raise LedgerError(f"it has the scores of {len(manifest.curve)} epochs, not of {epoch}")
+    if manifest.files.keys() != {HISTORY, *map(file_name, folds)}:
+        raise LedgerError(f"its files are not those of the folds {', '.join(folds)}")
     return manifest
 
 
-def _history(data: bytes, epoch: int, folds: list[str]) -> list[Row]:
-    """The rows of a history. Raises ParquetError for what is not one of these folds."""
-    table = read_table(data, _ROWS)
-    if any(table[name].null_count for name in _ROWS.names):
-        raise ParquetError("rows without some of their values")
-    rows: list[Row] = table.to_pylist()
-    scored = {row["fold"] for row in rows if row["split"] != "train"}
-    if scored != set(folds) or not all(1 <= row["epoch"] <= epoch for row in rows):
-        raise ParquetError(f"not scores of the folds {', '.join(folds)} up to epoch {epoch}")
-    return rows
+def rename_damaged(trial: Storage, epoch: int, reasons: Mapping[str, str]) -> None:
+    """Rename files of a checkpoint, which is then incomplete. `reasons` are by file name."""
+    for name, reason in reasons.items():
+        trial.rename_damaged(f"{_folder(epoch)}/{name}", reason)
 
 
 def delete_all(trial: Storage) -> None:
-    """Remove the checkpoints of a trial whose results are committed."""
+    """Delete the checkpoints of a trial after its results are committed."""
     for epoch in _epochs(trial):
         trial.delete(_folder(epoch))
-
-
-def write_weights(trial: Storage, run: FoldRun) -> dict[str, str]:
-    """Write a fold's selected weights. Returns the file's name and SHA-256."""
-    name = f"fold-{safe_name(run.fold.name)}.safetensors"
-    tensors = {key: tensor.cpu().contiguous() for key, tensor in run.best_weights.items()}
-    data = safetensors_bytes(tensors, metadata={"epoch": str(run.best_epoch)})
-    trial.write(name, data)
-    return {name: sha256(data)}

@@ -1,47 +1,45 @@
-"""All folds of one configuration, trained together and in step. It knows no Ray.
+"""All folds of one configuration, trained together. After each epoch, their mean may prune them.
 
-Every fold trains one epoch, then all of them report: whoever searches sees the mean over folds
-after each epoch. With one process `World()` is enough; with several, each holds some of the folds
-and they exchange what each epoch gave.
+One process can train all folds. Several processes share the folds, and exchange the results of
+every epoch.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from features.storage import Storage
+from orchestrator.ledger.ledger import Ledger
+from orchestrator.ledger.records import TrialRecord
+from orchestrator.ledger.seals import parquet_bytes
 from orchestrator.training import checkpoints
-from orchestrator.training.fold_run import FoldRun, Row, TrainingError
-from orchestrator.ledger.ledger import Ledger, TrialRecord, parquet_bytes, sha256
+from orchestrator.training.checkpoints import Checkpoint
+from orchestrator.training.fold_run import Finished, FoldRun, Row, TrainingError
+from orchestrator.training.state import StateError
 
-Gather = Callable[[Any], list[Any]]
 
-
-@dataclass(frozen=True)
-class World:
-    """The processes that share a trial. `gather` returns what each of them passed, by rank."""
+class World(NamedTuple):
+    """The processes that share a trial. `gather` returns the values that all passed, by rank."""
 
     rank: int = 0
-    gather: Gather = lambda payload: [payload]
+    gather: Callable[[Any], list[Any]] = lambda payload: [payload]
 
 
-@dataclass(frozen=True)
-class Task:
-    """What to cross-validate.
+class Task(NamedTuple):
+    """A trial to cross-validate.
 
     record : id, number, model, hyperparameters and seed of the trial
     folds : names of all folds, in their order
-    cutoffs : epoch -> score; a trial below it after that epoch is pruned
-    checkpoint_every : seconds
+    why_pruned : from the curve after an epoch, the reason to stop the trial, or None
+    checkpoint_every : seconds between checkpoints, at least
     """
 
     record: TrialRecord
     folds: list[str]
-    cutoffs: dict[int, float]
+    why_pruned: Callable[[list[float]], str | None]
     checkpoint_every: float
 
 
@@ -50,183 +48,142 @@ def cross_validate(
     runs: list[FoldRun],
     ledger: Ledger,
     report: Callable[[dict[str, Any]], None],
-    world: World | None = None,
+    world: World = World(),  # noqa: B008  (immutable)
 ) -> TrialRecord:
-    """Train `runs`, this process's folds, to their end; write and return the trial's record.
+    """Train `runs`, the folds of this process, to their end. Writes and returns the trial's record.
 
-    Goes on from the trial's newest complete checkpoint. `report` is called on every process
-    after every epoch with `epoch`, `score` (mean over folds of the best score so far), `ua`, `wa`
-    (means over folds of this epoch, on the selection part) and `curve` (the scores of all epochs).
+    Resumes from the newest complete checkpoint of the trial. After every epoch, every process calls
+    `report` with `epoch`, `score` (mean over folds of the best score so far), `curve` (all scores)
+    and `ua` and `wa`: means over folds, on the selection part, of each fold's last epoch.
     """
-    world = world or World()
     trial = ledger.trial_storage(task.record.id)
-    start = _restore(task, runs, trial, world)
-    history: list[Row] = list(start.history) if start else []
-    curve: list[float] = list(start.curve) if start else []
-    before = start.seconds if start else 0.0
+    history, curve, before = _restore(task, runs, trial, world)
     began = saved = time.monotonic()
-    failure = None
+    failure = pruned = None
 
-    while not falls_behind(curve, task.cutoffs):
+    while not (pruned := task.why_pruned(curve)):
         if all(world.gather(all(run.ended for run in runs))):
             break
         rows, failure = _train_epoch(runs)
         due = time.monotonic() - saved >= task.checkpoint_every
-        round_ = world.gather((rows, failure, {r.fold.name: r.best_score for r in runs}, due))
-        failure = next((part[1] for part in round_ if part[1]), None)
+        parts = world.gather((rows, failure, {r.fold.name: r.best_score for r in runs}, due))
+        failure = next((failure for _, failure, _, _ in parts if failure), None)
         if failure:
             break
-        history += [row for part in round_ for row in part[0]]
-        best = {name: score for part in round_ for name, score in part[2].items()}
+        history += [row for rows, _, _, _ in parts for row in rows]
+        best = {name: score for _, _, scores, _ in parts for name, score in scores.items()}
         curve.append(float(np.mean([best[name] for name in task.folds])))
-        report(_metrics(curve, history, task.folds))
-        if round_[0][3]:  # the clock of one decides for all
+        # The latest row of each fold's selection part. A fold that has ended keeps its last row.
+        latest = {row["fold"]: row for row in history if row["split"] != "train"}
+        ua, wa = (
+            float(np.mean([latest[name][key] for name in task.folds])) for key in ("ua", "wa")
+        )
+        report({"epoch": len(curve), "score": curve[-1], "ua": ua, "wa": wa, "curve": list(curve)})
+        if parts[0][3]:  # the clock of the first process decides for all
             files = _save(world, runs, lambda run: checkpoints.write_state(trial, len(curve), run))
             if world.rank == 0:
                 seconds = before + time.monotonic() - began
-                reached = checkpoints.Checkpoint(len(curve), history, curve, seconds)
-                checkpoints.commit(trial, reached, files)
+                checkpoints.commit(trial, Checkpoint(history, curve, seconds), files)
             saved = time.monotonic()
 
-    record = task.record.model_copy(
-        update={
-            "curve": curve,
-            "score": None if failure else curve[-1],
-            "status": "failed" if failure else "complete",
-            "reason": failure,
-        }
-    )
-    if falls_behind(curve, task.cutoffs) and not failure:
-        reason = f"epoch {len(curve)}: {curve[-1]:.4f} is below {task.cutoffs[len(curve)]:.4f}"
-        record = record.model_copy(update={"status": "pruned", "reason": reason})
+    files = {}
     if not failure:
-        record = _write_results(task, record, runs, trial, history, world)
+        files, failure = _write_results(task, runs, trial, history, world)
+    ending = {
+        "status": "failed" if failure else "pruned" if pruned else "complete",
+        "reason": failure or pruned,
+        "score": None if failure else curve[-1],
+        "curve": curve,
+        "seconds": round(before + time.monotonic() - began, 3),
+        "files": {} if failure else files,
+    }
+    record = task.record.model_copy(update=ending)
     if world.rank == 0:
-        seconds = before + time.monotonic() - began
-        record = record.model_copy(update={"seconds": round(seconds, 3)})
         ledger.write_trial(record)
         checkpoints.delete_all(trial)
     world.gather(None)  # no process leaves before the record is written
     return record
 
 
-def _restore(
-    task: Task, runs: list[FoldRun], trial: Storage, world: World
-) -> checkpoints.Checkpoint | None:
-    """Put all folds back to the newest checkpoint that every process can go on from.
+def _restore(task: Task, runs: list[FoldRun], trial: Storage, world: World) -> Checkpoint:
+    """Load the newest checkpoint that all processes can load, or return an empty checkpoint.
 
-    Returns it, or None where there is none and all folds are as they were. Ends, as each
-    checkpoint that will not do loses a file.
+    All states are checked before any fold loads one. Each failed attempt renames a file of the
+    checkpoint, so the loop ends.
     """
     while True:
         start = world.gather(checkpoints.newest(trial, task.folds) if world.rank == 0 else None)[0]
         if start is None:
-            return None
-        states, wrong = [], {}
+            return Checkpoint([], [], 0.0)
+        states, errors = [], {}
         for run in runs:
             try:
                 states.append(checkpoints.read_state(trial, start.epoch, run))
-            except checkpoints.StateError as error:
-                wrong[checkpoints.state_name(run.fold.name)] = str(error)
-        everywhere = {n: reason for part in world.gather(wrong) for n, reason in part.items()}
-        if not everywhere:
+            except StateError as error:
+                errors[checkpoints.file_name(run.fold.name)] = str(error)
+        reasons = {name: text for part in world.gather(errors) for name, text in part.items()}
+        if not reasons:
             for run, state in zip(runs, states, strict=True):
                 run.load_state(state)
             return start
         if world.rank == 0:
-            checkpoints.put_aside(trial, start.epoch, everywhere)
-
-
-def falls_behind(curve: list[float], cutoffs: dict[int, float]) -> bool:
-    """Whether the score after the latest epoch is below that epoch's cutoff."""
-    return len(curve) in cutoffs and curve[-1] < cutoffs[len(curve)]
+            checkpoints.rename_damaged(trial, start.epoch, reasons)
 
 
 def _train_epoch(runs: list[FoldRun]) -> tuple[list[Row], str | None]:
-    """An epoch of every fold that has not ended: score rows, and the first failure."""
+    """Train an epoch of every fold that has not ended. Returns score rows and the first failure."""
     rows: list[Row] = []
-    for run in runs:
-        if run.ended:
-            continue
-        try:
-            found = run.train_epoch()
-        except TrainingError as error:
-            return rows, str(error)
-        if run.replica.index == 0:  # replicas of a fold have the same rows
-            rows += found
+    try:
+        for run in (run for run in runs if not run.ended):
+            epoch_rows = run.train_epoch()
+            if run.replica.index == 0:  # all replicas of a fold have the same rows
+                rows += epoch_rows
+    except TrainingError as error:
+        return rows, str(error)
     return rows, None
-
-
-def _metrics(curve: list[float], history: list[Row], folds: list[str]) -> dict[str, Any]:
-    # The newest row of each fold's selection part: a fold that stopped goes on with its last.
-    newest = {row["fold"]: row for row in history if row["split"] != "train"}
-    return {
-        "epoch": len(curve),
-        "score": curve[-1],
-        "ua": float(np.mean([newest[name]["ua"] for name in folds])),
-        "wa": float(np.mean([newest[name]["wa"] for name in folds])),
-        "curve": list(curve),
-    }
 
 
 def _save(
     world: World, runs: list[FoldRun], write: Callable[[FoldRun], dict[str, str]]
 ) -> dict[str, str]:
-    """Write something of each fold. Returns the names and SHA-256 of all processes' files."""
-    mine: dict[str, str] = {}
-    for run in runs:
-        if run.replica.index == 0:
-            mine |= write(run)
-    return {name: digest for part in world.gather(mine) for name, digest in part.items()}
+    """Write a file for each fold. Returns the names and SHA-256 of all processes' files."""
+    mine = [write(run) for run in runs if run.replica.index == 0]
+    written = [files for part in world.gather(mine) for files in part]
+    return {name: digest for files in written for name, digest in files.items()}
 
 
 def _write_results(
-    task: Task,
-    record: TrialRecord,
-    runs: list[FoldRun],
-    trial: Storage,
-    history: list[Row],
-    world: World,
-) -> TrialRecord:
-    """Score the test parts, write weights, scores and predictions; the record that names them."""
+    task: Task, runs: list[FoldRun], trial: Storage, history: list[Row], world: World
+) -> tuple[dict[str, str], str | None]:
+    """Score the test parts; write weights, scores, predictions and inspection.
+
+    Returns the SHA-256 of the files by name, and the reason if a fold failed. Only the first
+    process has the SHA-256 of all files.
+    """
     files = _save(world, runs, lambda run: checkpoints.write_weights(trial, run))
-    mine, failure = [], None
+    mine: dict[str, Finished] = {}
+    failure = None
     for run in runs:
         if run.replica.index == 0:
             try:
-                mine.append((run.finish(), {run.fold.name: run.best_epoch}))
+                mine[run.fold.name] = run.finish()
             except TrainingError as error:
                 failure = str(error)
-    everyone = world.gather((mine, failure))
-    failure = next((part[1] for part in everyone if part[1]), None)
-    if failure:
-        update = {"status": "failed", "reason": failure, "score": None}
-        return record.model_copy(update=update)
-    if world.rank != 0:
-        return record
-    gathered = [part for parts, _ in everyone for part in parts]
-    order = {name: index for index, name in enumerate(task.folds)}
-    best = {name: epoch for part in gathered for name, epoch in part[1].items()}
-    rows = history + [row for part in gathered for row in part[0].scores]
-    rows.sort(key=lambda row: (order[row["fold"]], row["epoch"], row["split"]))
-    table = pa.Table.from_pylist(
-        [
-            {
-                **{key: row[key] for key in ("fold", "epoch", "split")},
-                "selected": row["epoch"] == best[row["fold"]],
-                **row,
-            }
-            for row in rows
-        ]
-    )
-    contents = {"folds.parquet": table}
+    parts = world.gather((mine, failure))
+    failure = next((failure for _, failure in parts if failure), None)
+    if failure or world.rank != 0:
+        return files, failure
+    everyone = {name: finished for part, _ in parts for name, finished in part.items()}
+    folds = {name: everyone[name] for name in task.folds}
+    # The scores of all epochs and of the test parts, sorted by fold.
+    rows = history + [row for finished in folds.values() for row in finished.scores]
+    rows.sort(key=lambda row: (task.folds.index(row["fold"]), row["epoch"], row["split"]))
+    selected = pa.array(row["epoch"] == folds[row["fold"]].best_epoch for row in rows)
+    tables = {"folds": pa.Table.from_pylist(rows).add_column(3, "selected", selected)}
     for name in ("predictions", "inspection"):
-        found = [row for finished, _ in gathered for row in getattr(finished, name)]
-        found.sort(key=lambda row: order[row["fold"]])
-        if found:  # what attends to nothing leaves no inspection
-            contents[f"{name}.parquet"] = pa.Table.from_pylist(found)
-    for name, content in contents.items():
-        data = parquet_bytes(content)
-        trial.write(name, data)
-        files[name] = sha256(data)
-    return record.model_copy(update={"files": dict(sorted(files.items()))})
+        rows = [row for finished in folds.values() for row in getattr(finished, name)]
+        if rows:  # a model without attention has no inspection
+            tables[name] = pa.Table.from_pylist(rows)
+    for name, table in tables.items():
+        files |= checkpoints.write(trial, f"{name}.parquet", parquet_bytes(table))
+    return files, None

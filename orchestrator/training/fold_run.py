@@ -1,56 +1,54 @@
-"""One fold of a trial: its model, its best weights so far, and its scores. It knows no Ray.
+"""One fold of a trial: its model, its best weights so far, its scores and its predictions."""
 
-How a fold is trained is in `orchestrator.training`.
-"""
-
-import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features.sets import FEATURES
-from orchestrator.training.batches import Dataset, evaluation_batches, make_batch
 from orchestrator.config.sections import Configuration
+from orchestrator.data.dataset import Dataset, Indices
 from orchestrator.data.folds import Fold
-from orchestrator.training.inspection import inspect
 from orchestrator.metrics import scores
-from ser_models import MODELS, Sizes
+from orchestrator.training.batches import evaluation_batches, make_batch
+from orchestrator.training.inspection import Outputs, inspect
+from orchestrator.training.seeds import seeded
+from orchestrator.training.state import Progress, State, prefixed
+from ser_models import MODELS
+from ser_models.base import EmotionModel, Sizes
 from ser_models.sequences import Output
 
 Row = dict[str, Any]
-Indices = NDArray[np.int64]
 
-EVALUATED = {True: 64, False: 256}
-"""Pieces of a batch without gradients: segments of images are large, and turns are not."""
+UTTERANCES, SEGMENTS = 256, 64  # in a batch of evaluation; segments of images take more memory
 
 
 class TrainingError(RuntimeError):
-    """A fold whose numbers are not finite. It fails the trial; it never leaves a mean."""
+    """A fold with numbers that are not finite, or whose model cannot be fitted. Fails the trial."""
 
 
 class Finished(NamedTuple):
-    """What a fold leaves: rows of folds.parquet, of predictions.parquet and inspection.parquet."""
+    """The best epoch of a fold, and rows for folds, predictions and inspection.parquet."""
 
     scores: list[Row]
     predictions: list[Row]
     inspection: list[Row]
+    best_epoch: int
 
 
 @dataclass(frozen=True)
 class Replica:
-    """Which part of a fold's batches this process computes: every `size`-th piece.
+    """The share of a fold's batches that this process computes: every `size`-th piece.
 
-    group : the fold's own process group. Gradients are summed over it and never over the world,
-        which would average them across folds: a leak from test speakers.
+    group : the process group of the fold. Gradients are summed over this group only. A sum over
+        all processes would mix the folds, and so leak test speakers into training.
     """
 
     index: int = 0
@@ -58,67 +56,33 @@ class Replica:
     group: dist.ProcessGroup | None = None
 
 
-def derived_seed(*parts: object) -> int:
-    """A 63-bit seed from the SHA-256 of what it is for."""
-    text = "/".join(map(str, parts)).encode()
-    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
-
-
-@contextmanager
-def seeded(device: torch.device, *parts: object) -> Iterator[None]:
-    """Torch's generators seeded by `parts`, and as they were after."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(derived_seed(*parts))
-        yield
-
-
-def build_model(config: Configuration, sizes: Sizes) -> nn.Module:
-    """The configured model with fresh weights. Raises ValueError for sizes that cannot be."""
-    hyperparameters = config.model.model_dump(exclude={"name"})
-    return MODELS[config.model.name](sizes, **hyperparameters)
-
-
-def check_tensors(found: Any, wanted: dict[str, Any], what: str) -> None:
-    """Raise ValueError where `found` has not the names, shapes and types of `wanted`."""
-    if not isinstance(found, dict) or found.keys() != wanted.keys():
-        raise ValueError(f"{what} has other names than this model's")
-    for name, tensor in wanted.items():
-        if not is_like(found[name], tensor):
-            raise ValueError(f"{what}: {name} is not of {tensor.dtype}, {tuple(tensor.shape)}")
-
-
-def is_like(found: Any, tensor: Tensor) -> bool:
-    """Whether `found` is a plain tensor in memory with the type and shape of `tensor`."""
-    return (
-        isinstance(found, Tensor)
-        and (found.dtype, found.shape) == (tensor.dtype, tensor.shape)
-        and (found.layout, found.device.type) == (torch.strided, "cpu")
-    )
+def build_model(config: Configuration, sizes: Sizes) -> EmotionModel:
+    """Return the configured model with fresh weights. Raises ValueError for impossible sizes."""
+    return MODELS[config.model.name](sizes, **config.model.model_dump(exclude={"name"}))
 
 
 @dataclass
 class FoldRun(ABC):
-    """One fold in training; what an epoch is, a subclass says.
+    """One fold in training. Subclasses define an epoch.
 
-    `best_score` is the score on the fold's selection part at `best_epoch`, which `best_weights`
-    are the weights of.
+    After each epoch the model is scored on the fold's selection part: the validation part, or the
+    test part if there is no validation part. `best_weights` are the weights of `best_epoch`, the
+    first epoch with the highest score, `best_score`.
     """
 
     fold: Fold
     dataset: Dataset
     config: Configuration
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    replica: Replica = Replica()
+    device: torch.device
+    replica: Replica
 
     def __post_init__(self) -> None:
-        self.epoch = 0
-        self.best_epoch = 0
+        self.epoch = self.best_epoch = 0
         self.best_score = -math.inf
-        # Speakers that a model may learn to tell apart are those of this fold's training part.
+        # A model may learn to tell apart the speakers of this fold's training part only.
         known = sorted({self.dataset.speakers[row] for row in self.fold.train})
-        place = {name: index for index, name in enumerate(known)}
-        self.speaker_of = np.asarray([place.get(name, -1) for name in self.dataset.speakers])
+        number = {name: index for index, name in enumerate(known)}
+        self.speaker_of = np.asarray([number.get(name, -1) for name in self.dataset.speakers])
         segment = self.dataset.segment or 1
         sizes = Sizes(self.dataset.dims, len(self.dataset.classes), len(known), segment)
         with seeded(self.device, self.config.training.seed, self.fold.name, "weights"):
@@ -131,29 +95,28 @@ class FoldRun(ABC):
     @property
     @abstractmethod
     def ended(self) -> bool:
-        """Whether no further epoch will be trained."""
+        """Whether the fold trains no further epoch."""
 
     @abstractmethod
     def _train(self) -> Row:
-        """Train epoch `self.epoch`; its score row for the training part."""
+        """Train epoch `self.epoch`. Returns the score row of the training part."""
 
     def train_epoch(self) -> list[Row]:
-        """Train one epoch and score it: a row for `train` and one for the selection part.
+        """Train one epoch. Returns score rows of the training part and of the selection part.
 
-        Raises TrainingError where the loss is not finite.
+        Raises TrainingError if the loss or the network's outputs are not finite.
         """
         self.epoch += 1
         self.model.train()
-        found = [self._train(), self._selection_row()]
-        score = found[-1][self.config.training.metric]
+        rows = [self._train(), self._selection_row()]
+        score = rows[-1][self.config.training.metric]
         if score > self.best_score:
-            self.best_score = score
-            self.best_epoch = self.epoch
+            self.best_score, self.best_epoch = score, self.epoch
             self.best_weights = self._weights()
-        return found
+        return rows
 
     def _selection_row(self) -> Row:
-        """The score on the selection part; replicas take the first one's, so that all agree."""
+        """Score the selection part. All replicas take the row of the first, so that they agree."""
         part = "validation" if len(self.fold.validation) else "test"
         if self.replica.size == 1:
             return self.evaluate(part)
@@ -166,81 +129,76 @@ class FoldRun(ABC):
         dist.broadcast_object_list(box, group=self.replica.group, group_src=0)
         if isinstance(box[0], TrainingError):
             raise box[0]
-        row: Row = box[0]
-        return row
+        return box[0]
 
     def precision(self) -> AbstractContextManager[Any]:
-        """In what numbers the network computes: as they are, float32."""
+        """Return the context in which the network computes: float32 by default."""
         return nullcontext()
 
     @torch.no_grad()
     def outputs(self, rows: Indices) -> Iterator[tuple[Indices, Output]]:
-        """What the network makes of `rows` with the present weights, batch by batch.
-
-        Yields positions in `dataset.pieces(rows)`, and the output of those pieces.
-        """
+        """Yield batches: positions in `dataset.pieces(rows)`, and the network's output for them."""
         self.model.eval()
         pieces = self.dataset.pieces(rows)
-        for part in evaluation_batches(pieces, EVALUATED[self.dataset.segment is not None]):
-            batch = make_batch(self.dataset, pieces.take(part)).to(self.device)
+        size = UTTERANCES if self.dataset.segment is None else SEGMENTS
+        for positions in evaluation_batches(pieces, size):
+            batch = make_batch(self.dataset, pieces.take(positions)).to(self.device)
             with self.precision():
-                yield part, self.model(batch.current, batch.own, batch.other)
+                yield positions, self.model(batch.current, batch.own, batch.other)
 
-    def predict(self, rows: Indices) -> Tensor:
-        """Log-posteriors of `rows`, (rows, classes) float64.
+    def predict(self, rows: Indices, outputs: Outputs | None = None) -> Tensor:
+        """Return log-posteriors of the utterances `rows`, (rows, classes) float64.
 
-        An utterance's posterior is the mean over its segments (SSA-CRNN).
+        The posterior of an utterance is the mean over its segments (SSA-CRNN paper).
+
+        outputs : the network's `outputs` for `rows`, if they are computed already
         """
-        return self._log_posteriors(rows, self.outputs(rows))
-
-    def _log_posteriors(self, rows: Indices, outputs: Iterable[tuple[Indices, Output]]) -> Tensor:
         pieces = self.dataset.pieces(rows)
         logarithms = np.empty((len(pieces.rows), len(self.dataset.classes)))
-        for part, output in outputs:
-            logarithms[part] = torch.log_softmax(output.logits.double().cpu(), dim=1).numpy()
+        for positions, output in outputs or self.outputs(rows):
+            logarithms[positions] = torch.log_softmax(output.logits.double().cpu(), dim=1).numpy()
         first = np.flatnonzero(np.diff(pieces.rows, prepend=-1))
         counts = np.diff(first, append=len(pieces.rows))
         summed = np.logaddexp.reduceat(logarithms, first, axis=0)
         return torch.from_numpy(summed - np.log(counts)[:, None])
 
     def evaluate(self, part: str) -> Row:
-        """Score a part of the fold with the present weights."""
+        """Score a part of the fold."""
         rows = getattr(self.fold, part)
         return self._row(part, self.dataset.labels[rows], self.predict(rows), self.epoch)
 
     def _row(self, part: str, labels: Indices, logits: Tensor, epoch: int) -> Row:
         loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels)).item()
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"fold {self.fold.name}, epoch {self.epoch}: the {part} loss is {loss}"
-            )
-        found = scores(labels, logits.argmax(1).numpy(), self.dataset.classes)
+            place = f"fold {self.fold.name}, epoch {self.epoch}"
+            raise TrainingError(f"{place}: the loss of the {part} part is {loss}")
+        part_scores = scores(labels, logits.argmax(1).numpy(), self.dataset.classes)
         return {
             "fold": self.fold.name,
             "epoch": epoch,
             "split": part,
             "loss": loss,
-            "ua": found.ua,
-            "wa": found.wa,
-            **{f"recall_{name}": found.recalls[name] for name in self.dataset.classes},
+            "ua": part_scores.ua,
+            "wa": part_scores.wa,
+            **{f"recall_{name}": part_scores.recalls[name] for name in self.dataset.classes},
         }
 
     def finish(self) -> Finished:
-        """Load the best weights, and score and look into the test part with them.
+        """Load the best weights, then score, predict and inspect the test part with them.
 
-        Under `held_out` every epoch's test row is there already, and none is added.
+        If the test part selects the epoch, its score rows exist already, and none is added.
         """
         self.model.load_state_dict(self.best_weights)
-        rows = np.sort(self.fold.test)
+        dataset, rows = self.dataset, np.sort(self.fold.test)
         outputs = list(self.outputs(rows))
-        logarithms = self._log_posteriors(rows, outputs)
-        dataset = self.dataset
+        logarithms = self.predict(rows, outputs)
         added = []
         if len(self.fold.validation):
             added = [self._row("test", dataset.labels[rows], logarithms, self.best_epoch)]
         posteriors, predicted = logarithms.exp().numpy(), logarithms.argmax(1).numpy()
-        names = [*dataset.classes, None]  # the last element serves those without a class
-        before = np.maximum(dataset.previous, -1)
+        columns = [f"posterior_{name}" for name in dataset.classes]
+        names = [*dataset.classes, None]  # position -1: no such turn, or a turn without a class
+        previous = np.maximum(dataset.previous, -1)
         predictions = [
             {
                 "fold": self.fold.name,
@@ -248,50 +206,31 @@ class FoldRun(ABC):
                 "speaker": dataset.speakers[row],
                 "truth": dataset.classes[dataset.labels[row]],
                 "prediction": dataset.classes[choice],
-                **{
-                    f"posterior_{c}": float(p)
-                    for c, p in zip(dataset.classes, posterior, strict=True)
-                },
-                "own_previous": names[before[0, row]],
-                "other_previous": names[before[1, row]],
+                **dict(zip(columns, posterior.tolist(), strict=True)),
+                "own_previous": names[previous[0, row]],
+                "other_previous": names[previous[1, row]],
             }
             for row, choice, posterior in zip(rows, predicted, posteriors, strict=True)
         ]
         picture = FEATURES[self.config.features.name].picture
-        return Finished(
-            added, predictions, inspect(self.fold.name, dataset, rows, outputs, picture)
+        inspection = inspect(self.fold.name, dataset, rows, outputs, picture)
+        return Finished(added, predictions, inspection, self.best_epoch)
+
+    def state(self) -> State:
+        """Return all that another process needs to continue from here to the same bits."""
+        progress = Progress(
+            epoch=self.epoch, best_epoch=self.best_epoch, best_score=self.best_score
         )
+        weights = prefixed("model", self.model.state_dict())
+        return State(progress, weights | prefixed("best", self.best_weights))
 
-    def state(self) -> dict[str, Any]:
-        """All that another process needs to go on from here to the same bits."""
-        return {
-            "epoch": self.epoch,
-            "best_epoch": self.best_epoch,
-            "best_score": self.best_score,
-            "best_weights": self.best_weights,
-            "model": self.model.state_dict(),
-        }
+    def templates(self) -> dict[str, Tensor]:
+        """Return tensors with the names, shapes and types of those in a trained fold's `state`."""
+        return self.state().tensors
 
-    def check_state(self, state: Any, epoch: int) -> None:
-        """Raise ValueError where `state` is not one of this fold after `epoch` epochs at most.
-
-        All that `load_state` and training read of it is looked at, as it may be anybody's.
-        """
-        if not isinstance(state, dict) or state.keys() != self.state().keys():
-            raise ValueError("it has not the parts of a state")
-        numbers = state["best_epoch"], state["epoch"]
-        if not all(type(number) is int for number in numbers):
-            raise ValueError("its epochs are no numbers")
-        if not 0 <= numbers[0] <= numbers[1] <= epoch or numbers[1] < 1:
-            raise ValueError(f"it is of epoch {numbers[1]}, its best {numbers[0]}, and not {epoch}")
-        if type(state["best_score"]) is not float or math.isnan(state["best_score"]):
-            raise ValueError("its best score is no number")
-        for part in ("model", "best_weights"):
-            check_tensors(state[part], self.model.state_dict(), part)
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`, which `check_state` has passed."""
-        self.model.load_state_dict(state["model"])
-        self.best_weights = {n: t.to(self.device) for n, t in state["best_weights"].items()}
-        self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
-        self.best_score = state["best_score"]
+    def load_state(self, state: State) -> None:
+        """Continue from `state`, whose tensors are like `templates`."""
+        self.model.load_state_dict(state.part("model"))
+        self.best_weights = {name: t.to(self.device) for name, t in state.part("best").items()}
+        self.epoch, self.best_epoch = state.progress.epoch, state.progress.best_epoch
+        self.best_score = state.progress.best_score

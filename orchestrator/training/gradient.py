@@ -1,98 +1,37 @@
-"""How a fold is trained: by gradient descent, or fitted in one step. It knows no Ray.
+"""Folds of models that learn by gradient descent.
 
-The randomness of an epoch is seeded by (seed, fold, epoch) alone, so the numbers are the same bits
-on a CPU for any number of workers up to the folds, any order of folds and any interruption.
-Replicas of a fold sum in another order and draw dropout of their own, and batch normalisation and
-the regulariser's tau are of each one's share of a batch (the weights that are kept have the first
-one's running statistics): their number is part of what a trial is.
+The randomness of an epoch is seeded by (seed, fold, epoch) alone. On a CPU the results are
+therefore the same bits for any number of workers up to the number of folds, for any order of the
+folds, and after any interruption.
+
+The number of replicas of a fold does change the results, so it is part of the trial id. Replicas
+sum in another order, draw their own dropout, and compute batch normalisation and the regulariser's
+tau from their own share of a batch. The saved running statistics are those of the first replica.
 """
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from itertools import chain, count, islice
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.optim import Adam, NAdam
 
-from orchestrator.training.batches import Dataset, Pieces, make_batch, training_batches
-from orchestrator.config.sections import Configuration, GradientTraining
-from orchestrator.training.fold_run import (
-    FoldRun,
-    Indices,
-    Replica,
-    Row,
-    TrainingError,
-    check_tensors,
-    derived_seed,
-    seeded,
-)
-from orchestrator.data.folds import Fold
+from orchestrator.config.sections import GradientTraining
+from orchestrator.data.dataset import Indices, Pieces
+from orchestrator.training.batches import make_batch, training_batches
+from orchestrator.training.fold_run import FoldRun, Row, TrainingError
+from orchestrator.training.seeds import derived_seed, seeded
+from orchestrator.training.state import State, prefixed
 
-OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "nadam": torch.optim.NAdam,
-}
-
-
-def check_optimizer(found: Any, optimizer: torch.optim.Optimizer) -> None:
-    """Raise ValueError where `found` is not the state of a like optimiser after some steps."""
-    groups = optimizer.state_dict()["param_groups"]
-    if not isinstance(found, dict) or found.get("param_groups") != groups:
-        raise ValueError("its optimiser has other settings")
-    # What a step leaves differs by kind and by version of torch: taken from a step on one number.
-    one = nn.Parameter(torch.zeros(()))
-    one.grad = torch.zeros(())
-    like = type(optimizer)([one])  # type: ignore[call-arg]
-    like.step()
-    left = like.state[one]
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    states = found.get("state")
-    if not isinstance(states, dict) or states.keys() != set(range(len(parameters))):
-        raise ValueError("its optimiser is of other parameters")
-    for number, parameter in enumerate(parameters):
-        # Moments are as large as the parameter; counts are single numbers on whatever device.
-        wanted = {
-            key: parameter.detach() if key.startswith("exp_avg") else value.detach()
-            for key, value in left.items()
-        }
-        check_tensors(states[number], wanted, f"optimiser, parameter {number}")
-
-
-def fold_run(
-    fold: Fold,
-    dataset: Dataset,
-    config: Configuration,
-    device: torch.device | None = None,
-    replica: Replica = Replica(),  # noqa: B008  (frozen)
-) -> FoldRun:
-    """One fold of a configuration, not trained yet, in the way that its model is trained."""
-    kind = GradientRun if isinstance(config.training, GradientTraining) else FitRun
-    return kind(fold, dataset, config, device or torch.device("cpu"), replica)
-
-
-class FitRun(FoldRun):
-    """A fold whose model is fitted in one step by its own `fit`: one epoch is all there is."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is fitted."""
-        return self.epoch >= 1
-
-    def _train(self) -> Row:
-        rows = self.fold.train
-        vectors = self.dataset.frames[self.dataset.offsets[rows]]  # one frame an utterance
-        seed = derived_seed(self.config.training.seed, self.fold.name, "fit")
-        try:
-            self.model.fit(vectors, self.dataset.labels[rows], seed % 2**32)  # type: ignore[operator]
-        except (RuntimeError, ValueError) as error:
-            raise TrainingError(f"fold {self.fold.name}: {error}") from error
-        return self.evaluate("train")
+OPTIMIZERS: dict[str, type[Adam | NAdam]] = {"adam": Adam, "nadam": NAdam}
 
 
 class GradientRun(FoldRun):
-    """A fold whose model learns by gradient descent, for as long as its selection part gains."""
+    """A fold that trains as long as its score on the selection part improves."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,72 +40,61 @@ class GradientRun(FoldRun):
         self.pieces = self.dataset.pieces(self.fold.train)
         parameters = list(self.model.parameters())
         for parameter in parameters:
-            # A replica without a share of a small batch has gradients of zero, and not none.
+            # If a batch is too small for all replicas, some have no pieces. Their gradients must
+            # be zeros, not None: the replicas sum them.
             parameter.grad = torch.zeros_like(parameter)
-        decayed = {id(parameter) for parameter in self.model.decayed_parameters()}  # type: ignore[operator]
-        self.optimizer = OPTIMIZERS[self.training.optimizer](
-            [
-                {"params": [p for p in parameters if id(p) not in decayed], "weight_decay": 0.0},
-                {
-                    "params": [p for p in parameters if id(p) in decayed],
-                    "weight_decay": self.training.weight_decay,
-                },
-            ],
-            lr=self.training.learning_rate,  # type: ignore[call-arg]
-        )
+        decayed = {id(parameter) for parameter in self.model.decayed_parameters()}
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in parameters if id(p) not in decayed], "weight_decay": 0.0},
+            {"params": [p for p in parameters if id(p) in decayed]},
+        ]
+        rate, decay = self.training.learning_rate, self.training.weight_decay
+        self.optimizer = OPTIMIZERS[self.training.optimizer](groups, lr=rate, weight_decay=decay)
 
     @property
     def ended(self) -> bool:
-        """Whether all epochs are done, or `patience` of them brought no better score."""
+        """Whether all epochs are done, or the score has not improved for `patience` epochs."""
         stalled = self.epoch - self.best_epoch >= self.training.patience
         return self.epoch >= self.training.epochs or stalled
 
     def precision(self) -> AbstractContextManager[Any]:
-        """In what numbers the network computes."""
-        return torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.training.precision == "bfloat16"
-        )
+        """Return the context in which the network computes: float32, or autocast to bfloat16."""
+        enabled = self.training.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled)
 
     def _train(self) -> Row:
-        """The training row is of the pieces as drawn, while the weights move, with dropout on."""
-        parts = (self.training.seed, self.fold.name, self.epoch)
-        if self.replica.size > 1:  # the same order of batches, but dropout of its own
-            parts = (*parts, self.replica.index)  # type: ignore[assignment]
-        chosen, logits = [], []
-        with seeded(self.device, *parts):
+        """Train an epoch. The row scores each batch with the weights before its step, with dropout.
+
+        Replicas of a fold draw the same batches, but each has its own dropout.
+        """
+        own = [self.replica.index] if self.replica.size > 1 else []
+        drawn, logits = [], []
+        with seeded(self.device, self.training.seed, self.fold.name, self.epoch, *own):
             for batch in self._batches():
-                chosen.append(batch)
+                drawn.append(batch)
                 logits.append(self._step(self.pieces.take(batch)))
-        labels = self.dataset.labels[self.pieces.rows[np.concatenate(chosen)]]
+        labels = self.dataset.labels[self.pieces.rows[np.concatenate(drawn)]]
         return self._row("train", labels, torch.cat(logits), self.epoch)
 
     def _batches(self) -> Iterator[Indices]:
-        """The steps of this epoch: a part of one pass or several over the training pieces."""
+        """Return the batches of this epoch: a pass, or `epoch_steps` batches of repeated passes."""
         training = self.training
         labels = self.dataset.labels[self.pieces.rows]
 
-        def drawn(number: int) -> list[Indices]:
-            seed = derived_seed(training.seed, self.fold.name, number)
-            generator = np.random.default_rng(seed)
-            return training_batches(
-                labels, training.batch_size, training.balanced_batches, generator
-            )
+        def batches_of_pass(number: int) -> list[Indices]:
+            rng = np.random.default_rng(derived_seed(training.seed, self.fold.name, number))
+            return training_batches(labels, training.batch_size, training.balanced_batches, rng)
 
         if training.epoch_steps is None:
-            yield from drawn(self.epoch)
-            return
-        # Steps are numbered through all passes, so nothing but the epoch tells where it begins.
-        length = len(drawn(1))
+            return iter(batches_of_pass(self.epoch))
+        # Steps are numbered through all passes, so the epoch alone decides the first step.
         first = (self.epoch - 1) * training.epoch_steps
-        number, batches = 0, []
-        for step in range(first, first + training.epoch_steps):
-            if step // length + 1 != number:
-                number = step // length + 1
-                batches = drawn(number)
-            yield batches[step % length]
+        passes, skipped = divmod(first, len(batches_of_pass(1)))
+        batches = chain.from_iterable(map(batches_of_pass, count(passes + 1)))
+        return islice(batches, skipped, skipped + training.epoch_steps)
 
     def _step(self, pieces: Pieces) -> Tensor:
-        """One step of the optimiser. Returns the logits of the whole batch, on the CPU."""
+        """Take one step of the optimiser. Returns the logits of the whole batch, on the CPU."""
         mine = pieces.take(np.arange(self.replica.index, len(pieces.rows), self.replica.size))
         logits = torch.empty(0, len(self.dataset.classes))
         self.optimizer.zero_grad(set_to_none=False)
@@ -176,29 +104,26 @@ class GradientRun(FoldRun):
             logits = self._combine(logits, len(pieces.rows))
         if not torch.isfinite(logits).all():
             raise TrainingError(
-                f"fold {self.fold.name}, epoch {self.epoch}: the loss is not finite; a smaller "
-                f"training.learning_rate (now {self.training.learning_rate:g}) may help"
+                f"fold {self.fold.name}, epoch {self.epoch}: the network's outputs are not finite. "
+                f"Try a smaller training.learning_rate (now {self.training.learning_rate:g})"
             )
         self.optimizer.step()
         return logits
 
     def _backward(self, pieces: Pieces, size: int) -> Tensor:
-        """Gradients of this replica's share of a batch of `size` pieces; its logits."""
+        """Add the gradients of this replica's share of a batch of `size`; return its logits."""
         batch = make_batch(self.dataset, pieces).to(self.device)
+        speakers = torch.from_numpy(self.speaker_of[pieces.rows]).to(self.device, non_blocking=True)
         with self.precision():
             output = self.model(batch.current, batch.own, batch.other)
-        # A sum over this replica's share, divided by the whole batch: summed over replicas it is
-        # the batch's mean, however unequal the shares.
-        smoothing = self.training.label_smoothing
+        # The loss is the sum over this replica's share, divided by the size of the whole batch.
+        # The sum over replicas is then the mean over the batch, even if the shares differ in size.
         logits = output.logits.float()
         loss = nn.functional.cross_entropy(
-            logits, batch.labels, reduction="sum", label_smoothing=smoothing
+            logits, batch.labels, reduction="sum", label_smoothing=self.training.label_smoothing
         )
-        if output.speaker_logits is not None:
-            speakers = torch.from_numpy(self.speaker_of[pieces.rows]).to(self.device)
-            told = output.speaker_logits.float()
-            speaker_loss = nn.functional.cross_entropy(told, speakers, reduction="sum")
-            loss = loss + self.model.speaker_weight * speaker_loss  # type: ignore[operator]
+        if (extra := self.model.extra_loss(output, speakers)) is not None:
+            loss = loss + extra
         loss = loss / size
         if output.penalty is not None:
             loss = loss + output.penalty * (len(pieces.rows) / size)
@@ -206,31 +131,49 @@ class GradientRun(FoldRun):
         return logits.detach().cpu()
 
     def _combine(self, mine: Tensor, size: int) -> Tensor:
-        """Sum gradients over the replicas; put their logits together, (size, classes)."""
+        """Sum the gradients over the replicas. Returns the logits of all, (size, classes)."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         flat = nn.utils.parameters_to_vector(gradients)
         dist.all_reduce(flat, group=self.replica.group)
         nn.utils.vector_to_parameters(flat, gradients)
-        parts: list[Any] = [None] * self.replica.size
-        dist.all_gather_object(parts, mine, group=self.replica.group)
+        shares: list[Any] = [None] * self.replica.size
+        dist.all_gather_object(shares, mine, group=self.replica.group)
         logits = torch.empty(size, mine.shape[1])
-        for index, part in enumerate(parts):
-            logits[index :: self.replica.size] = part
+        for index, share in enumerate(shares):
+            logits[index :: self.replica.size] = share
         return logits
 
-    def state(self) -> dict[str, Any]:
-        """All that another process needs to go on from here to the same bits."""
-        return {**super().state(), "optimizer": self.optimizer.state_dict()}
+    def state(self) -> State:
+        """Return the weights and the optimiser's state. The configuration has its settings."""
+        progress, tensors = super().state()
+        for number, values in self.optimizer.state_dict()["state"].items():
+            tensors |= prefixed(f"optimizer.{number}", values)
+        return State(progress, tensors)
 
-    def check_state(self, state: Any, epoch: int) -> None:
-        """As of any fold; and the optimiser's part has what a step of it reads."""
-        super().check_state(state, epoch)
-        check_optimizer(state["optimizer"], self.optimizer)
+    def templates(self) -> dict[str, Tensor]:
+        """Return tensors with the names, shapes and types of those in a trained fold's `state`."""
+        # The keys depend on the optimiser and on the version of Torch: one step shows them.
+        number = nn.Parameter(torch.zeros(()))
+        number.grad = torch.zeros(())
+        optimizer = OPTIMIZERS[self.training.optimizer]([number])
+        optimizer.step()
+        _, templates = super().state()
+        # The optimiser numbers the parameters in this order.
+        parameters = chain.from_iterable(group["params"] for group in self.optimizer.param_groups)
+        for index, parameter in enumerate(parameters):
+            values = {  # moments have the shape of the parameter; counts are single numbers
+                key: parameter if key.startswith("exp_avg") else value
+                for key, value in optimizer.state[number].items()
+            }
+            templates |= prefixed(f"optimizer.{index}", values)
+        return templates
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`."""
+    def load_state(self, state: State) -> None:
+        """Continue from `state`, whose tensors are like `templates`."""
         super().load_state(state)
-        self.optimizer.load_state_dict(state["optimizer"])
-        for values in self.optimizer.state.values():
-            if "mu_product" in values:  # NAdam reads it at each step: on a GPU it would wait
-                values["mu_product"] = values["mu_product"].cpu()
+        groups = self.optimizer.state_dict()["param_groups"]
+        values = {i: state.part(f"optimizer.{i}") for group in groups for i in group["params"]}
+        self.optimizer.load_state_dict({"state": values, "param_groups": groups})
+        for tensors in self.optimizer.state.values():
+            if "mu_product" in tensors:  # NAdam reads it at each step; on a GPU the host would wait
+                tensors["mu_product"] = tensors["mu_product"].cpu()

@@ -1,4 +1,4 @@
-"""Storage that is full, fails for a while, fails for good, or is slow."""
+"""Storage that is full, slow, or fails for a while or for good."""
 
 import asyncio
 import os
@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.faults import Faults, Place, Reference, left_out, s3_place, wait
+
+from tests.support.faults import Faults, Place, Reference, s3_place, skip_locally
+from tests.support.processes import wait
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1500)]
 
 
-def test_a_full_disk_ends_the_sweep_and_loses_nothing(
+def test_a_full_disk_ends_the_sweep_and_loses_no_result(
     tmp_path: Path, reference: Reference, faults: Faults
 ) -> None:
     disk = tmp_path / "disk"
@@ -27,10 +29,10 @@ def test_a_full_disk_ends_the_sweep_and_loses_nothing(
         check=False,
     )
     if mounted.returncode:
-        left_out(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+        skip_locally(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
     try:
         place = Place("disk", str(disk / "runs"), reference.place.corpus, tmp_path)
-        place.begin(reference, trials=2)
+        place.start_from(reference, trials=2)
         config = place.configure()
         with place.driver(config) as driver:
             assert wait(place.checkpoints, driver)
@@ -38,38 +40,37 @@ def test_a_full_disk_ends_the_sweep_and_loses_nothing(
             with open(filler, "wb") as file:
                 free = shutil.disk_usage(disk).free
                 os.posix_fallocate(file.fileno(), 0, free - 4096)
-            ended = place.records()
+            finished = place.records()
             wait(lambda: driver.poll() is not None)
             assert driver.returncode == 1
-        said = (place.scratch / "driver.log").read_text()
-        assert "No space left on device" in said
+        assert "No space left on device" in place.log.read_text()
         filler.unlink()
         place.finish(config)
-        faults.note("disk full", place, 1, place.lost(reference.outcome, ended))
+        faults.note("disk full", place, 1, place.lost(reference, finished))
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
 
 class Proxy:
-    """Stands before a server: hands on bytes, late by `delay` seconds, or cuts every line."""
+    """A proxy that forwards bytes to a server after `delay` seconds, or cuts all connections."""
 
     def __init__(self, server: int) -> None:
         self.server = server
         self.delay = 0.0
         self.down = False
         self.cut = 0
-        self.lines: set[asyncio.StreamWriter] = set()
+        self.connections: set[asyncio.StreamWriter] = set()
         self.loop = asyncio.new_event_loop()
-        started = threading.Event()
-        self.thread = threading.Thread(target=self._serve, args=(started,), daemon=True)
+        ready = threading.Event()
+        self.thread = threading.Thread(target=self._serve, args=(ready,), daemon=True)
         self.thread.start()
-        started.wait()
+        ready.wait()
 
-    def _serve(self, started: threading.Event) -> None:
+    def _serve(self, ready: threading.Event) -> None:
         asyncio.set_event_loop(self.loop)
         listening = self.loop.run_until_complete(asyncio.start_server(self._accept, "127.0.0.1", 0))
         self.port = listening.sockets[0].getsockname()[1]
-        started.set()
+        ready.set()
         self.loop.run_forever()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -77,12 +78,14 @@ class Proxy:
             self.cut += 1
             writer.close()
             return
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.server)
-        self.lines |= {writer, far_writer}
-        await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
-        self.lines -= {writer, far_writer}
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.server)
+        self.connections |= {writer, server_writer}
+        await asyncio.gather(
+            self._forward(reader, server_writer), self._forward(server_reader, writer)
+        )
+        self.connections -= {writer, server_writer}
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(1 << 16):
                 await asyncio.sleep(self.delay)
@@ -94,11 +97,11 @@ class Proxy:
             writer.close()
 
     def fail(self) -> None:
-        """Cut every line, and every new one until `recover`."""
+        """Cut all connections, and every new one until `recover`."""
 
         def cut() -> None:
             self.down = True
-            for writer in self.lines:
+            for writer in self.connections:
                 self.cut += 1
                 writer.transport.abort()
 
@@ -116,7 +119,7 @@ class Proxy:
 def proxied(
     s3: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Proxy, Place]]:
-    """A place whose sweep reaches S3 through a proxy; the test itself looks past it."""
+    """A place whose sweep reaches S3 through a proxy. The test itself reads S3 directly."""
     proxy = Proxy(s3)
     try:
         place = s3_place(s3, tmp_path, monkeypatch)
@@ -126,51 +129,44 @@ def proxied(
         proxy.close()
 
 
-def test_storage_that_fails_for_a_while_is_waited_for(
+def test_a_sweep_waits_for_a_storage_that_is_slow_and_fails_for_a_while(
     proxied: tuple[Proxy, Place], reference: Reference, faults: Faults
 ) -> None:
-    """The same driver goes on: nobody has to do anything."""
+    """The same driver continues without any help."""
     proxy, place = proxied
-    place.begin(reference, trials=1)
+    proxy.delay = 0.05
+    place.start_from(reference, trials=1)
     with place.driver(place.configure()) as driver:
-        for seen in (place.checkpoints, lambda: len(place.records()) > 1):
-            assert wait(seen, driver)
+        for reached in (place.checkpoints, lambda: len(place.records()) > 1):
+            assert wait(reached, driver)
             proxy.fail()
             time.sleep(8)
             proxy.recover()
-        ended = place.records()
+        finished = place.records()
         wait(lambda: driver.poll() is not None)
-        assert driver.returncode == 0, (place.scratch / "driver.log").read_text()
+        assert driver.returncode == 0, place.log.read_text()
     assert proxy.cut
-    faults.note("storage gone for 8 s", place, 2, place.lost(reference.outcome, ended))
+    lost = place.lost(reference, finished)
+    faults.note("storage slow by 50 ms for each message", place, 1, lost)
+    faults.note("storage fails for 8 s", place, 2, lost)
 
 
-def test_storage_that_fails_for_good_ends_the_sweep_and_loses_nothing(
+def test_a_storage_that_fails_for_good_ends_the_sweep_and_loses_no_result(
     proxied: tuple[Proxy, Place], reference: Reference, faults: Faults
 ) -> None:
     proxy, place = proxied
-    place.begin(reference, trials=2)
+    place.start_from(reference, trials=2)
     config = place.configure()
     with place.driver(config) as driver:
         assert wait(place.checkpoints, driver)
         proxy.fail()
-        ended = place.records()
+        finished = place.records()
         wait(lambda: driver.poll() is not None)
         assert driver.returncode == 1
-    said = (place.scratch / "driver.log").read_text()
-    assert "Traceback" not in said, said
-    assert "trial 2 broke off: OSError" in said, said
-    assert said.endswith("the same command goes on\n"), said
+    messages = place.log.read_text()
+    assert "Traceback" not in messages, messages
+    assert "trial 2 interrupted: " in messages, messages
+    assert "run the same command" in messages.splitlines()[-1], messages
     proxy.recover()
     place.finish(config)
-    faults.note("storage gone for good", place, 1, place.lost(reference.outcome, ended))
-
-
-def test_a_slow_storage_changes_nothing(
-    proxied: tuple[Proxy, Place], reference: Reference, faults: Faults
-) -> None:
-    proxy, place = proxied
-    place.begin(reference, trials=2)
-    proxy.delay = 0.05
-    place.finish(place.configure())
-    faults.note("storage slow by 50 ms a message", place, 1, place.lost(reference.outcome, {}))
+    faults.note("storage fails for good", place, 1, place.lost(reference, finished))

@@ -1,95 +1,75 @@
-"""Trials that go wrong: marked with the reason, and the search goes on without their scores."""
+"""Failed trials: their records name the reason, and the search continues without their scores."""
 
 import signal
 from pathlib import Path
 
 import pytest
 import yaml
-from tests.support.faults import Faults, Place, Reference, named, wait
+
+from tests.support.faults import Faults, Place, Reference
+from tests.support.processes import named, wait
+from tests.support.sweeps import outcome
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1500)]
 
 
-def space(folder: Path, **choices: list[object]) -> dict[str, object]:
-    """A grid over `section__key` names, tried in the order of its points."""
+def grid(folder: Path, **choices: list[object]) -> dict[str, object]:
+    """A grid search over keys like `section__key`; its points are tried in their order."""
     path = folder / "space.yaml"
-    parameters = {name.replace("__", "."): {"choices": found} for name, found in choices.items()}
-    path.write_text(yaml.safe_dump({"parameters": parameters}))
+    parameters = {key.replace("__", "."): {"choices": values} for key, values in choices.items()}
+    path.write_text(yaml.safe_dump({"parameters": parameters}, sort_keys=False))
     return {"space": str(path), "sampler": "grid", "scheduler": "none"}
 
 
-GOOD = {"model": {"name": "iaan", "attention_size": 8, "dropout": 0.3}}
-"""With 32 units and the common learning rate this is the undisturbed sweep's first trial."""
-
-
-def unlike(place: Place, reference: Reference, trial: str) -> int:
-    """Files of a trial that are not those of the undisturbed sweep's."""
-    mine, theirs = (found[trial][1] for found in (place.outcome(), reference.outcome))
-    return sum(mine.get(name) != theirs.get(name) for name in mine.keys() | theirs.keys())
-
-
-def test_trials_that_raise_or_give_nan_fail_alone(
-    tmp_path: Path, reference: Reference, faults: Faults
+def test_trials_that_hang_raise_or_become_nan_fail_alone(
+    disk: Place, reference: Reference, faults: Faults
 ) -> None:
-    place = Place("disk", str(tmp_path / "runs"), reference.place.corpus, tmp_path)
-    place.begin(reference, trials=0)
-    search = space(
-        tmp_path,
+    """One trial at a time: the first hangs, the second succeeds, the others raise or become NaN."""
+    disk.start_from(reference, trials=0)
+    search = grid(
+        disk.scratch,
         training__learning_rate=[3e-3, 1e30],  # the second gives NaN
-        model__hidden_size=[32, 2**20],  # the second wants terabytes, and torch raises
+        model__hidden_size=[16, 32, 2**20],  # the third needs terabytes, so torch raises
     )
-    config = place.configure(**GOOD, search={**search, "trials": 4})
-    done = place.run(config)
-    assert done.returncode == 0, done.stderr
-    records = place.ledger.trials()
-    assert len(records) == 4
-    good, *bad = sorted(records, key=lambda record: record.status)
-    assert good.status == "complete"
-    for record in bad:
-        assert record.status == "failed"
-        assert record.score is None  # the searcher is told of a failure, and not of a number
-        large = record.hyperparameters["model.hidden_size"] > 32
-        assert ("memory" if large else "loss is") in str(record.reason)
-        assert f"trial {record.number} failed: {record.reason}" in done.stderr
-    assert "4 done before" in place.run(config).stderr
-    lost = unlike(place, reference, good.id)
-    faults.note("trial raises, for want of memory", place, 2, lost)
-    faults.note("trial gives NaN", place, 1, lost)
-
-
-def test_ray_kills_what_it_finds_too_large(
-    tmp_path: Path, reference: Reference, faults: Faults
-) -> None:
-    """Ray's memory monitor takes any memory for too much, and kills until it may no more."""
-    place = Place("disk", str(tmp_path / "runs"), reference.place.corpus, tmp_path)
-    place.begin(reference, trials=2)
-    ended = place.records()
-    config = place.configure()
-    place.environment["RAY_memory_usage_threshold"] = "0.0"
-    starved = place.run(config)
-    assert starved.returncode == 1, starved.stderr
-    assert "killed due to the node running low on memory" in starved.stderr
-    assert place.records() == ended
-    del place.environment["RAY_memory_usage_threshold"]
-    place.finish(config)
-    faults.note("out of memory, as Ray sees it", place, 1, place.lost(reference.outcome, ended))
-
-
-def test_a_trial_that_hangs_is_ended_and_the_search_goes_on(
-    tmp_path: Path, reference: Reference, faults: Faults
-) -> None:
-    place = Place("disk", str(tmp_path / "runs"), reference.place.corpus, tmp_path)
-    place.begin(reference, trials=0)
-    search = space(tmp_path, model__hidden_size=[16, 32])
-    limited = {"trial_minutes": 1.5, "concurrent_trials": 1}
-    config = place.configure(**GOOD, search={**search, "trials": 2}, cluster=limited)
-    with place.driver(config) as driver:
+    config = disk.configure(
+        # With 32 units and the common learning rate, this is the reference's first trial.
+        model={"dropout": 0.3},
+        search={**search, "trials": 4},
+        cluster={"trial_minutes": 1.5, "concurrent_trials": 1},
+    )
+    with disk.driver(config) as driver:
         (worker,) = wait(lambda: named(driver, "ray::RayTrainWorker"), driver)
         worker.send_signal(signal.SIGSTOP)
         wait(lambda: driver.poll() is not None)
-        assert driver.returncode == 0, (tmp_path / "driver.log").read_text()
-    hung, other = place.ledger.trials()
-    assert (hung.status, other.status) == ("failed", "complete")
-    assert hung.reason == "not done after 1.5 minutes (cluster.trial_minutes)"
+        messages = disk.log.read_text()
+        assert driver.returncode == 0, messages
     wait(lambda: not worker.is_running())
-    faults.note("trial hangs", place, 1, unlike(place, reference, other.id))
+    hung, good, large, diverged = records = disk.ledger.trials()
+    assert [r.status for r in records] == ["failed", "complete", "failed", "failed"]
+    assert "cluster.trial_minutes" in str(hung.reason)
+    assert "memory" in str(large.reason)
+    assert "nan" in str(diverged.reason)
+    for record in (hung, large, diverged):
+        assert record.score is None  # the search receives a failure instead of a number
+        assert f"trial {record.number} failed: {record.reason}" in messages
+    mine, expected = (content[good.id][1] for content in (outcome(disk.ledger), reference.outcome))
+    lost = sum(mine.get(name) != expected.get(name) for name in mine.keys() | expected.keys())
+    for fault in ("trial hangs", "trial raises for lack of memory", "trial becomes NaN"):
+        faults.note(fault, disk, 1, lost)
+
+
+def test_ray_kills_trials_that_use_too_much_memory(
+    disk: Place, reference: Reference, faults: Faults
+) -> None:
+    """Ray's memory monitor, with a limit of zero, kills workers until it may kill no more."""
+    disk.start_from(reference, trials=2)
+    finished = disk.records()
+    config = disk.configure()
+    disk.environment["RAY_memory_usage_threshold"] = "0.0"
+    starved = disk.run(config)
+    assert starved.returncode == 1, starved.stderr
+    assert "killed due to the node running low on memory" in starved.stderr
+    assert disk.records() == finished
+    del disk.environment["RAY_memory_usage_threshold"]
+    disk.finish(config)
+    faults.note("out of memory, detected by Ray", disk, 1, disk.lost(reference, finished))

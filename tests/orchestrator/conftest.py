@@ -7,18 +7,19 @@ import torch
 
 from features.context import previous_turns
 from features.manifest import normalise
-from orchestrator.training.batches import Dataset
-from orchestrator.config.sections import Configuration, parse
+from orchestrator.config.parsing import parse
+from orchestrator.config.sections import Configuration
+from orchestrator.data.dataset import Dataset
 from orchestrator.data.folds import Fold, make_folds
 
-torch.set_num_threads(1)  # as a CPU worker does: the order of sums is part of the result
+torch.set_num_threads(1)  # as in a worker on a CPU: the order of sums changes the results
 
 CLASSES = ("ang", "hap", "neu", "sad")
 SESSIONS, TURNS = 3, 32
 DIMS = 6
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def configuration() -> Configuration:
     return parse(
         {
@@ -71,6 +72,6 @@ def dataset(table: pa.Table) -> Dataset:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def folds(table: pa.Table, dataset: Dataset, configuration: Configuration) -> list[Fold]:
     return make_folds(table, dataset.labels, CLASSES, configuration.folds)

@@ -1,4 +1,4 @@
-"""Scores against scikit-learn, intervals and tests against scipy and the written formulas."""
+"""Scores against scikit-learn; intervals and tests against scipy and the published formulas."""
 
 import math
 import warnings
@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score
 
-from orchestrator.ledger.ledger import TrialRecord
 from orchestrator.metrics import (
-    Scores,
     confusion,
     corrected_resampled_t,
     fold_interval,
@@ -23,15 +21,8 @@ from orchestrator.metrics import (
     speaker_bootstrap,
     speaker_resamples,
 )
-from orchestrator.results.selection import (
-    FoldScore,
-    best_trial,
-    fold_scores,
-    nested_choices,
-    nested_estimate,
-)
 
-# A time limit on one example measures how busy the machine is.
+# A time limit for one example would only measure how busy the machine is.
 relaxed = settings(deadline=None)
 CLASSES = ["ang", "hap", "neu", "sad"]
 labelled = st.lists(
@@ -41,25 +32,25 @@ labelled = st.lists(
 
 @given(labelled)
 @relaxed
-def test_scores_are_those_of_scikit_learn(pairs: list[tuple[str, str]]) -> None:
+def test_scores_equal_those_of_scikit_learn(pairs: list[tuple[str, str]]) -> None:
     truth, prediction = (list(side) for side in zip(*pairs, strict=True))
-    found = scores(truth, prediction, CLASSES)
-    # scikit-learn's function warns of classes that are predicted and never true; it skips them.
+    ours = scores(truth, prediction, CLASSES)
+    # scikit-learn warns about classes that are predicted but never true, and skips them.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert found.ua == pytest.approx(balanced_accuracy_score(truth, prediction))
-    assert found.wa == pytest.approx(accuracy_score(truth, prediction))
+        assert ours.ua == pytest.approx(balanced_accuracy_score(truth, prediction))
+    assert ours.wa == pytest.approx(accuracy_score(truth, prediction))
     for name in CLASSES:
         if name in truth:
             expected = recall_score(truth, prediction, labels=[name], average=None)[0]
-            assert found.recalls[name] == pytest.approx(expected)
+            assert ours.recalls[name] == pytest.approx(expected)
         else:
-            assert math.isnan(found.recalls[name])
+            assert math.isnan(ours.recalls[name])
 
 
 @given(labelled)
 @relaxed
-def test_positions_and_names_score_alike(pairs: list[tuple[str, str]]) -> None:
+def test_positions_and_names_have_the_same_scores(pairs: list[tuple[str, str]]) -> None:
     truth, prediction = (list(side) for side in zip(*pairs, strict=True))
     as_numbers = [np.array([CLASSES.index(name) for name in side]) for side in (truth, prediction)]
     named, numbered = scores(truth, prediction, CLASSES), scores(*as_numbers, CLASSES)
@@ -69,12 +60,12 @@ def test_positions_and_names_score_alike(pairs: list[tuple[str, str]]) -> None:
     )
 
 
-def test_confusion_has_truth_in_rows() -> None:
+def test_a_row_of_the_confusion_matrix_is_a_true_class() -> None:
     matrix = confusion(["a", "a", "b"], ["b", "a", "b"], ["a", "b", "c"])
     assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
 
 
-def test_arrow_columns_are_labels_too() -> None:
+def test_labels_may_be_arrow_columns() -> None:
     column = pa.chunked_array([["a", "b"], ["b"]])
     assert scores(column, ["a", "b", "a"], ["a", "b"]).ua == 0.75
 
@@ -82,20 +73,22 @@ def test_arrow_columns_are_labels_too() -> None:
 @pytest.mark.parametrize(
     ("truth", "prediction", "message"),
     [
-        ([], [], "no utterances"),
-        (["ang"], ["ang", "hap"], "1 true labels but 2"),
-        (["ang"], ["exc"], "'exc' is none of the classes"),
-        ([0], [4], "label 4 is no position"),
-        ([0], [-1], "label -1 is no position"),
-        ([[0]], [[0]], "one-dimensional"),
+        pytest.param([], [], "no utterances", id="no utterances"),
+        pytest.param(["ang"], ["ang", "hap"], "1 true labels", id="unequal lengths"),
+        pytest.param(["ang"], ["exc"], "'exc'", id="unknown class"),
+        pytest.param([0], [4], "label 4", id="position too large"),
+        pytest.param([0], [-1], "label -1", id="negative position"),
+        pytest.param([[0]], [[0]], "one-dimensional", id="matrix"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(truth: list, prediction: list, message: str) -> None:
+def test_labels_that_cannot_be_scored_are_refused(
+    truth: list, prediction: list, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         scores(truth, prediction, CLASSES)
 
 
-def test_integer_classes_are_values_and_not_positions() -> None:
+def test_integer_classes_are_values_instead_of_positions() -> None:
     assert positions([7, 3, 7], [3, 7]).tolist() == [1, 0, 1]
 
 
@@ -104,7 +97,9 @@ def test_integer_classes_are_values_and_not_positions() -> None:
     st.sampled_from([0.8, 0.95, 0.99]),
 )
 @relaxed
-def test_fold_interval_is_scipys_t_interval(values: list[float], confidence: float) -> None:
+def test_the_interval_over_folds_is_scipys_t_interval(
+    values: list[float], confidence: float
+) -> None:
     assume(np.ptp(values) > 1e-3)
     mean, low, high = fold_interval(values, confidence)
     expected = stats.ttest_1samp(values, 0).confidence_interval(confidence)
@@ -112,7 +107,7 @@ def test_fold_interval_is_scipys_t_interval(values: list[float], confidence: flo
     assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
-def test_one_fold_has_no_interval_and_none_is_an_error() -> None:
+def test_one_fold_has_no_interval_and_zero_folds_are_refused() -> None:
     mean, low, high = fold_interval([0.6])
     assert mean == 0.6
     assert math.isnan(low)
@@ -124,12 +119,12 @@ def test_one_fold_has_no_interval_and_none_is_an_error() -> None:
 
 @given(st.integers(0, 10_000))
 @settings(max_examples=10, deadline=None)
-def test_bootstrap_is_a_naive_loop_over_the_same_resamples(seed: int) -> None:
+def test_the_bootstrap_equals_a_loop_over_the_same_resamples(seed: int) -> None:
     rng = np.random.default_rng(seed)
     count, samples = int(rng.integers(5, 60)), 25
     speakers = rng.choice(["F01", "F02", "M01", "M02", "M03"], count)
     truth, prediction = rng.choice(CLASSES, count), rng.choice(CLASSES, count)
-    found = speaker_bootstrap(truth, prediction, speakers, CLASSES, seed, samples)
+    pooled = speaker_bootstrap(truth, prediction, speakers, CLASSES, seed, samples)
     names = sorted(set(speakers))
     assume(len(names) > 1)
     naive = []
@@ -137,31 +132,31 @@ def test_bootstrap_is_a_naive_loop_over_the_same_resamples(seed: int) -> None:
         rows = np.concatenate([np.flatnonzero(speakers == names[index]) for index in drawn])
         naive.append(scores(truth[rows], prediction[rows], CLASSES))
     for interval, values in (
-        (found.ua, [sample.ua for sample in naive]),
-        (found.wa, [sample.wa for sample in naive]),
-        (found.recalls["sad"], [sample.recalls["sad"] for sample in naive]),
+        (pooled.ua, [sample.ua for sample in naive]),
+        (pooled.wa, [sample.wa for sample in naive]),
+        (pooled.recalls["sad"], [sample.recalls["sad"] for sample in naive]),
     ):
         kept = [value for value in values if not math.isnan(value)]
         if kept:
             expected = np.quantile(kept, [0.025, 0.975])
             assert (interval.low, interval.high) == pytest.approx(tuple(expected))
     point = scores(truth, prediction, CLASSES)
-    assert (found.ua.value, found.wa.value) == pytest.approx((point.ua, point.wa))
-    assert found.speakers == len(names)
+    assert (pooled.ua.value, pooled.wa.value) == pytest.approx((point.ua, point.wa))
+    assert pooled.speakers == len(names)
 
 
-def test_bootstrap_of_one_speaker_has_no_interval() -> None:
-    found = speaker_bootstrap(["a", "b"], ["a", "a"], ["F01", "F01"], ["a", "b"], seed=0)
-    assert found.ua.value == 0.5
-    assert math.isnan(found.ua.low)
+def test_the_bootstrap_of_one_speaker_has_no_interval() -> None:
+    pooled = speaker_bootstrap(["a", "b"], ["a", "a"], ["F01", "F01"], ["a", "b"], seed=0)
+    assert pooled.ua.value == 0.5
+    assert math.isnan(pooled.ua.low)
     with pytest.raises(ValueError, match="2 utterances but 1 speakers"):
         speaker_bootstrap(["a", "b"], ["a", "a"], ["F01"], ["a", "b"], seed=0)
 
 
-def test_bootstrap_interval_holds_the_truth_about_as_often_as_it_says() -> None:
-    """Speakers whose own accuracy varies: an interval over utterances would be far too narrow."""
+def test_the_bootstrap_interval_has_its_stated_coverage() -> None:
+    """The accuracy varies between speakers: an interval over utterances would be too narrow."""
     rng = np.random.default_rng(3)
-    held = 0
+    covered = 0
     for trial in range(150):
         level = rng.beta(6, 4, 30)  # mean 0.6 over speakers
         hits = rng.random((30, 40)) < level[:, None]
@@ -169,8 +164,8 @@ def test_bootstrap_interval_holds_the_truth_about_as_often_as_it_says() -> None:
         guess = np.where(hits, truth, 1 - truth)
         speakers = np.repeat(np.arange(30), 40)
         wa = speaker_bootstrap(truth.ravel(), guess.ravel(), speakers, [0, 1], trial, 400).wa
-        held += wa.low <= 0.6 <= wa.high
-    assert 0.88 <= held / 150 <= 0.99
+        covered += wa.low <= 0.6 <= wa.high
+    assert 0.88 <= covered / 150 <= 0.99
 
 
 @given(
@@ -179,29 +174,29 @@ def test_bootstrap_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     st.integers(1, 500),
 )
 @relaxed
-def test_corrected_t_is_nadeau_and_bengios_formula(
+def test_the_corrected_t_test_is_nadeau_and_bengios_formula(
     differences: list[float], n_train: int, n_test: int
 ) -> None:
     assume(np.ptp(differences) > 1e-3)
-    found = corrected_resampled_t(differences, n_train, n_test)
+    test = corrected_resampled_t(differences, n_train, n_test)
     folds = len(differences)
     mean = sum(differences) / folds
     variance = sum((value - mean) ** 2 for value in differences) / (folds - 1)
     t = mean / math.sqrt((1 / folds + n_test / n_train) * variance)
-    assert found.t == pytest.approx(t, abs=1e-9)
-    assert found.p_value == pytest.approx(2 * stats.t.cdf(-abs(t), folds - 1))
-    assert (found.low <= 0 <= found.high) == (found.p_value >= 0.05)
-    # It is never surer than the uncorrected test.
-    assert found.p_value >= stats.ttest_1samp(differences, 0).pvalue - 1e-12
+    assert test.t == pytest.approx(t, abs=1e-9)
+    assert test.p_value == pytest.approx(2 * stats.t.cdf(-abs(t), folds - 1))
+    assert (test.low <= 0 <= test.high) == (test.p_value >= 0.05)
+    # The uncorrected test never has a larger p-value.
+    assert test.p_value >= stats.ttest_1samp(differences, 0).pvalue - 1e-12
 
 
-def test_corrected_t_at_its_edges() -> None:
+def test_the_corrected_t_test_with_equal_differences_and_wrong_input() -> None:
     assert corrected_resampled_t([0.0, 0.0], 8, 2).p_value == 1
-    sure = corrected_resampled_t([-0.25, -0.25], 8, 2)
-    assert (sure.t, sure.p_value) == (-math.inf, 0)
-    with pytest.raises(ValueError, match="two folds or more"):
+    certain = corrected_resampled_t([-0.25, -0.25], 8, 2)
+    assert (certain.t, certain.p_value) == (-math.inf, 0)
+    with pytest.raises(ValueError, match="two folds"):
         corrected_resampled_t([0.1], 8, 2)
-    with pytest.raises(ValueError, match="cannot be empty"):
+    with pytest.raises(ValueError, match="n_train = 0"):
         corrected_resampled_t([0.1, 0.2], 0, 2)
 
 
@@ -211,154 +206,17 @@ def test_mcnemar_is_the_binomial_test_of_the_utterances_that_differ(
     pairs: list[tuple[bool, bool]],
 ) -> None:
     first, second = [a for a, _ in pairs], [b for _, b in pairs]
-    found = mcnemar_exact(first, second)
+    test = mcnemar_exact(first, second)
     first_only = sum(a and not b for a, b in pairs)
     second_only = sum(b and not a for a, b in pairs)
-    assert (found.first_only, found.second_only) == (first_only, second_only)
+    assert (test.first_only, test.second_only) == (first_only, second_only)
     count, fewer = first_only + second_only, min(first_only, second_only)
     tail = sum(math.comb(count, k) for k in range(fewer + 1)) / 2**count
-    assert found.p_value == pytest.approx(min(1.0, 2 * tail))
+    assert test.p_value == pytest.approx(min(1.0, 2 * tail))
     if count:
-        assert found.p_value == pytest.approx(stats.binomtest(first_only, count).pvalue)
+        assert test.p_value == pytest.approx(stats.binomtest(first_only, count).pvalue)
 
 
 def test_mcnemar_refuses_unequal_lists() -> None:
-    with pytest.raises(ValueError, match="equal lists"):
+    with pytest.raises(ValueError, match="equal"):
         mcnemar_exact([True], [True, False])
-
-
-def score(fold: str, validation: float, test: float) -> FoldScore:
-    return FoldScore(fold, 3, 5, validation, Scores(test, test, dict.fromkeys(CLASSES, test)))
-
-
-def predicted(folds: dict[str, tuple[str, str]]) -> pa.Table:
-    """One letter an utterance: truth and prediction of each fold."""
-    rows = [
-        {"fold": fold, "truth": t, "prediction": p}
-        for fold, (truth, prediction) in folds.items()
-        for t, p in zip(truth, prediction, strict=True)
-    ]
-    return pa.Table.from_pylist(rows)
-
-
-def test_nested_estimate_by_hand() -> None:
-    """Trial 1 has the best mean validation score (0.70), yet no fold would choose it."""
-    trials = {
-        0: [score("A", 0.80, 0.75), score("B", 0.50, 0.40)],
-        1: [score("A", 0.70, 1.00), score("B", 0.70, 0.75)],
-        2: [score("A", 0.40, 0.30), score("B", 0.80, 0.25)],
-    }
-    tables = {
-        0: predicted({"A": ("aabb", "abbb"), "B": ("aabb", "bbba")}),
-        1: predicted({"A": ("aabb", "aabb"), "B": ("aabb", "abbb")}),
-        2: predicted({"A": ("aabb", "bbab"), "B": ("aabb", "bbba")}),
-    }
-    records = [
-        TrialRecord(
-            id=f"{number:010x}",
-            number=number,
-            model="iaan",
-            status="complete",
-            hyperparameters={},
-            seed=0,
-            score=float(np.mean([fold.selection_score for fold in folds])),
-        )
-        for number, folds in trials.items()
-    ]
-    best = best_trial(records)
-    assert best is not None
-    assert best.number == 1
-    nested = nested_estimate(trials, tables.__getitem__, ["a", "b"])
-    assert nested.choices == {"A": 0, "B": 2}
-    assert nested.ua.value == pytest.approx((0.75 + 0.25) / 2)
-    # Pooled: fold A as trial 0 has it (abbb), fold B as trial 2 has it (bbba); a 1/4, b 3/4.
-    assert nested.pooled.recalls == {"a": 0.25, "b": 0.75}
-    assert nested.pooled.wa == 0.5
-
-
-def test_ties_go_to_the_lower_number_and_missing_scores_to_nobody() -> None:
-    trials = {
-        4: [score("A", 0.5, 0.1), score("B", math.nan, 0.1)],
-        2: [score("A", 0.5, 0.2)],
-        7: [score("A", 0.4, 0.3), score("B", 0.0, 0.3)],
-    }
-    assert nested_choices(trials) == {"A": 2, "B": 7}
-    with pytest.raises(ValueError, match="no trial has a validation score"):
-        nested_estimate({}, lambda number: pa.table({}), CLASSES)
-
-
-def test_best_trial_ignores_those_without_a_score() -> None:
-    def record(number: int, value: float | None) -> TrialRecord:
-        return TrialRecord(
-            id=f"{number:010x}",
-            number=number,
-            model="iaan",
-            status="failed" if value is None else "pruned",
-            hyperparameters={},
-            seed=0,
-            score=value,
-        )
-
-    found = best_trial([record(3, 0.5), record(1, 0.5), record(0, None), record(2, 0.4)])
-    assert found is not None
-    assert found.number == 1
-    assert best_trial([record(0, None)]) is None
-
-
-@pytest.mark.parametrize("metric", ["ua", "wa"])
-@pytest.mark.parametrize("seed", range(5))
-def test_nested_estimate_is_a_brute_force_loop(seed: int, metric: str) -> None:
-    """From tables of every epoch, as on disk, to the estimate, beside plain loops."""
-    rng = np.random.default_rng(seed)
-    folds, numbers = ["A", "B", "C"], [0, 1, 2, 3]
-    tables, predictions = {}, {}
-    for number in numbers:
-        rows = []
-        for fold in folds:
-            epochs = int(rng.integers(2, 6))
-            # Coarse steps, so that ties happen.
-            validation = rng.integers(0, 6, (epochs, 2)) / 5
-            best = int(np.argmax(validation[:, int(metric == "wa")]))
-            for epoch, (ua, wa) in enumerate(validation):
-                row = {"fold": fold, "epoch": epoch + 1, "selected": epoch == best, "loss": 1.0}
-                row |= {"ua": ua, "wa": wa} | {f"recall_{name}": ua for name in CLASSES}
-                rows += [row | {"split": "train"}, row | {"split": "validation"}]
-            test = {f"recall_{name}": 0.5 for name in CLASSES}
-            test |= {"ua": rng.random(), "wa": rng.random(), "loss": 1.0}
-            where = {"fold": fold, "epoch": best + 1, "selected": True, "split": "test"}
-            rows.append(where | test)
-        tables[number] = pa.Table.from_pylist(rows)
-        predictions[number] = pa.table(
-            {
-                "fold": np.repeat(folds, 20),
-                "truth": np.tile(rng.choice(CLASSES, 20), 3),
-                "prediction": rng.choice(CLASSES, 60),
-            }
-        )
-    trials = {n: fold_scores(tables[n], CLASSES, "validation", metric) for n in numbers}
-    nested = nested_estimate(trials, predictions.__getitem__, CLASSES)
-
-    test_ua, truth, guess = [], [], []
-    for fold in folds:
-        winner, highest = None, -1.0
-        for number in numbers:
-            for row in tables[number].to_pylist():
-                candidate = row["fold"] == fold and row["split"] == "validation"
-                if candidate and row[metric] > highest:
-                    winner, highest = number, row[metric]
-        assert nested.choices[fold] == winner
-        for row in tables[winner].to_pylist():
-            if row["fold"] == fold and row["split"] == "test":
-                test_ua.append(row["ua"])
-        for row in predictions[winner].to_pylist():
-            if row["fold"] == fold:
-                truth.append(row["truth"])
-                guess.append(row["prediction"])
-    assert nested.ua == pytest.approx(fold_interval(test_ua))
-    assert nested.pooled == scores(truth, guess, CLASSES)
-
-
-def test_a_fold_without_its_selected_rows_is_refused() -> None:
-    row = {"fold": "A", "epoch": 1, "split": "train", "selected": True, "ua": 0.5, "wa": 0.5}
-    with pytest.raises(ValueError, match="fold A: no selected row of part validation"):
-        fold_scores(pa.Table.from_pylist([row]), CLASSES, "validation")

@@ -1,1 +1,1 @@
-"""What tests share. Each module is imported as `tests.support.<name>`."""
+"""Helpers that several test files share. Import each module as `tests.support.<name>`."""

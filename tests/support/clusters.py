@@ -1,4 +1,4 @@
-"""What the cluster tests share: homes, Ray heads with tokens, and the end of all they started."""
+"""Cluster tests: machines with a home of their own, and Ray heads that require a token."""
 
 import os
 import secrets
@@ -6,21 +6,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from tests.support.faults import free_port
+
+from tests.support.processes import free_port, wait
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "cluster"
 BIN = Path(sys.executable).parent
 
 ALONE = (
-    # Other Rays may run on this machine: ports that any may have, little memory.
+    # Other Rays may run on this machine, so take any free port, and little memory.
     "--dashboard-agent-listen-port=0 --min-worker-port=0 --max-worker-port=0 "
     "--object-store-memory=100000000"
 )
@@ -28,7 +28,7 @@ ALONE = (
 
 @dataclass(frozen=True)
 class Machine:
-    """A home folder and a folder for Ray's files, which mark all processes that belong to it."""
+    """A home folder, and a folder for Ray's files, which identifies this machine's processes."""
 
     folder: Path
 
@@ -37,7 +37,7 @@ class Machine:
         return self.folder / "home"
 
     def environment(self, **more: str) -> dict[str, str]:
-        """What a login there sees: of this test's environment nothing that means Ray or Slurm."""
+        """The environment of a login there, without this test's variables of Ray and Slurm."""
         ours = ("RAY_", "SLURM", "SER_", "AWS_", "TUNE_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         return kept | {
@@ -46,12 +46,12 @@ class Machine:
             "PATH": f"{self.folder / 'bin'}:{BIN}:{kept['PATH']}",
             "PYTHONPATH": str(ROOT),
             "RAY_BACKEND_LOG_LEVEL": "fatal",
-            "RAY_NUM_REDIS_GET_RETRIES": "2",  # Ray's attempts to get in where it is refused
+            "RAY_NUM_REDIS_GET_RETRIES": "2",  # Ray's attempts to connect if it is refused
             **more,
         }
 
     def run(self, *command: str | Path, cwd: Path | None = None, **more: str) -> "Done":
-        """A command to its end; both of its outputs are text."""
+        """Run a command to its end. Both of its outputs are text."""
         return subprocess.run(
             [str(part) for part in command],
             capture_output=True,
@@ -63,33 +63,38 @@ class Machine:
         )
 
     def program(self, name: str, script: str) -> None:
-        """Put a shell script before all others on PATH."""
+        """Add a shell script that comes before all other programs on PATH."""
         path = self.folder / "bin" / name
         path.write_text(f"#!/bin/bash\n{script}\n")
         path.chmod(0o755)
 
     def processes(self) -> list[psutil.Process]:
-        """Whatever was started with this machine's environment, and what that started."""
-        mark, found = str(self.folder / "ray"), set()
+        """All processes with this machine's environment, and their children."""
+        mark = str(self.folder / "ray")
+        matches: set[psutil.Process] = set()
         for process in psutil.process_iter():
             try:
                 if process.environ().get("RAY_TMPDIR") == mark:
-                    # Ray's processes name themselves, some over their environment.
-                    found |= {process, *process.children(recursive=True)}
+                    # Some of Ray's processes overwrite their environment with their title.
+                    matches |= {process, *process.children(recursive=True)}
             except psutil.Error:
                 continue
-        return list(found)
+        return list(matches)
 
     def stop(self) -> None:
-        deadline = time.monotonic() + 60
-        while alive := self.processes():
-            assert time.monotonic() < deadline, f"still alive: {alive}"
+        """Kill all processes of this machine."""
+
+        def killed_all() -> bool:
+            alive = self.processes()
             for process in alive:
                 try:
                     process.kill()
                 except psutil.NoSuchProcess:
                     continue
             psutil.wait_procs(alive, timeout=5)
+            return not alive
+
+        wait(killed_all)
 
 
 Done = subprocess.CompletedProcess[str]
@@ -97,7 +102,7 @@ Done = subprocess.CompletedProcess[str]
 
 @contextmanager
 def machine() -> Iterator[Machine]:
-    """A machine that is taken down at the end. Its folder's path is short: Ray's sockets are."""
+    """Make a machine, and remove it at the end. Its folder's path is short for Ray's sockets."""
     made = Machine(Path(tempfile.mkdtemp(prefix="ser", dir="/tmp")))
     for name in ("home", "ray", "bin"):
         (made.folder / name).mkdir()
@@ -108,9 +113,9 @@ def machine() -> Iterator[Machine]:
         shutil.rmtree(made.folder, ignore_errors=True)
 
 
-def give_token(home: Path, token: str | None = None) -> str:
-    """Write a token to where Ray looks for it; a new one where none is given."""
-    token = token or secrets.token_hex(32)
+def give_token(home: Path) -> str:
+    """Write a new token to the file in which Ray looks for it, and return the token."""
+    token = secrets.token_hex(32)
     folder = home / ".ray"
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / "auth_token"
@@ -121,7 +126,7 @@ def give_token(home: Path, token: str | None = None) -> str:
 
 @dataclass(frozen=True)
 class Head:
-    """A Ray head at work: its address, its dashboard's, and the machine whose token it wants."""
+    """A running Ray head: its address, its dashboard's address, and the machine with its token."""
 
     machine: Machine
     address: str
@@ -130,7 +135,7 @@ class Head:
 
 @contextmanager
 def head() -> Iterator[Head]:
-    """A head of two CPUs with token authentication and a dashboard, on this machine."""
+    """Run a head of two CPUs with token authentication and a dashboard on this machine."""
     with machine() as made:
         give_token(made.home)
         port, dashboard = free_port(), free_port()
@@ -141,16 +146,12 @@ def head() -> Iterator[Head]:
         )
         log = made.folder / "head.log"
         with log.open("w") as output:
-            process = subprocess.Popen(
+            process = psutil.Popen(
                 command.split(),
                 stdout=output,
                 stderr=output,
                 env=made.environment(RAY_AUTH_MODE="token"),
                 cwd=made.folder,
             )
-        deadline = time.monotonic() + 120
-        while "Ray runtime started" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
+        assert wait(lambda: "Ray runtime started" in log.read_text(), process), log.read_text()
         yield Head(made, f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}")

@@ -1,6 +1,7 @@
-"""Writes a sweep as the orchestrator leaves it, with numbers from a generator."""
+"""Writes a complete sweep into a folder. Its scores are random numbers."""
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,25 @@ import pyarrow as pa
 from sklearn.metrics import accuracy_score, recall_score
 
 from features.storage import Storage
-from orchestrator.ledger.ledger import Ledger, Suggestion, TrialRecord, parquet_bytes, sha256
+from orchestrator.config.parsing import parse
+from orchestrator.ledger.ledger import Ledger
+from orchestrator.ledger.records import (
+    Audit,
+    ContextCounts,
+    CorpusSummary,
+    FoldAudit,
+    FoldSizes,
+    PartCounts,
+    Proposal,
+    SweepRecord,
+    TrialRecord,
+)
+from orchestrator.ledger.seals import parquet_bytes, sha256
 
 CLASSES = ["ang", "hap", "neu", "sad"]
+
+TestPart = tuple[list[str], list[str]]
+"""The speakers and the true classes of the test utterances of a fold."""
 
 
 def fold_rows(
@@ -20,19 +37,19 @@ def fold_rows(
     classes: list[str],
     skill: float,
     selection: str,
-    test_utterances: dict[str, tuple[list[str], list[str]]],
+    tests: dict[str, TestPart],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], float]:
-    """Rows of folds.parquet and predictions.parquet of one trial, and its score."""
+    """The rows of folds.parquet and of predictions.parquet of one trial, and its score."""
     select = "validation" if selection == "validation" else "test"
     rows: list[dict[str, Any]] = []
     predictions: list[dict[str, Any]] = []
     chosen = []
     for name in names:
-        speakers, truth = test_utterances[name]
+        speakers, truth = tests[name]
         epochs = int(rng.integers(6, 15))
         level = skill + rng.normal(0, 0.06)
         curve = level - 0.25 * np.exp(-np.arange(epochs) / 3) + rng.normal(0, 0.01, epochs)
-        # Predictions whose hit rate is the fold's level, so that scores and curves agree.
+        # The hit rate of the predictions is the fold's level, so that scores and curves agree.
         hit = rng.random(len(truth)) < level
         guess = [t if h else str(rng.choice(classes)) for t, h in zip(truth, hit, strict=True)]
         recalls = recall_score(truth, guess, labels=classes, average=None, zero_division=np.nan)
@@ -73,7 +90,7 @@ def fold_rows(
 
 
 def running_mean(rows: list[dict[str, Any]], selection: str) -> list[float]:
-    """Mean over folds of the best score so far; a fold that stopped keeps its own."""
+    """Mean over folds of the best score so far. A fold that has stopped keeps its best score."""
     part = "validation" if selection == "validation" else "test"
     by_fold: dict[str, list[float]] = {}
     for row in rows:
@@ -84,6 +101,84 @@ def running_mean(rows: list[dict[str, Any]], selection: str) -> list[float]:
         float(np.mean([max(scores[: epoch + 1]) for scores in by_fold.values()]))
         for epoch in range(longest)
     ]
+
+
+def sweep_fields(
+    name: str, selection: str, classes: list[str], tests: dict[str, TestPart], trials: int
+) -> dict[str, Any]:
+    """The fields of a valid `SweepRecord` with these test parts."""
+    configuration = parse(
+        {
+            "name": "made",
+            "corpus": {"name": "iemocap", "root": "iemocap", "classes": classes},
+            "model": {"name": "iaan"},
+            "folds": {"scheme": "leave_one_session_out", "selection": selection},
+            "training": {"epochs": 40},
+            "search": {"space": "iaan", "trials": max(1, trials)},
+        }
+    )
+    shares = {"both_same": 0.5, "one_same": 0.3, "none_same": 0.2}
+    turns = {"unlabelled": 9, "train": 0, "validation": 0, "test": 120}
+    train = {f"other{number}": 75 for number in range(4)}
+    audits = []
+    for fold, (speakers, truth) in tests.items():
+        parts = {
+            "train": _part(dict.fromkeys(classes, 300 // len(classes)), train, 300),
+            "validation": _part(dict.fromkeys(classes, 60 // len(classes)), {"other4": 60}, 60),
+            "test": _part(dict(Counter(truth)), dict(Counter(speakers)), len(truth)),
+        }
+        shared = {"speaker": 0, "session": 0}
+        context = dict.fromkeys(parts, turns)
+        audits.append(FoldAudit(name=fold, parts=parts, shared=shared, context=context))
+    labelled = sum(len(truth) for _, truth in tests.values())
+    corpus = CorpusSummary(
+        corpus="iemocap",
+        utterances=10039,
+        labelled=5531,
+        duration_s=None,
+        classes=dict.fromkeys(classes, 5531 // len(classes)),
+        speakers={f"speaker{number}": 1004 for number in range(10)},
+        sessions={f"session{number}": 2008 for number in range(5)},
+        dialogues=151,
+        context=ContextCounts(**shares, no_previous_own=151, no_previous_other=151),
+        problems=[],
+    )
+    audit = Audit(
+        scheme="leave_one_session_out",
+        selection=selection,
+        unit="session",
+        labelled=labelled,
+        unlabelled=10039 - labelled,
+        tested={"1": labelled},
+        folds=audits,
+        context=dict.fromkeys(("train", "validation", "test"), turns),
+        crossing={},
+        notes=[],
+    )
+    return {
+        "name": name,
+        "created": "2025-01-02T03:04:05+00:00",
+        "configuration": configuration.resolved(),
+        "classes": classes,
+        "corpus": corpus,
+        "folds": [
+            FoldSizes(name=fold, train=300, validation=60, test=len(truth))
+            for fold, (_, truth) in tests.items()
+        ],
+        "audit": audit,
+        "fingerprint": "9f3c1a77e2",
+        "lag": 1,
+        "replicas": 1,
+        "space": {},
+        "versions": {"torch": "2.13.0", "ray": "2.60.0"},
+        "code": {},
+        "commit": None,
+        "notes": ["Synthetic numbers: a test made this sweep."],
+    }
+
+
+def _part(classes: dict[str, int], speakers: dict[str, int], utterances: int) -> PartCounts:
+    return PartCounts(utterances=utterances, classes=classes, speakers=speakers, lacking={})
 
 
 def make_sweep(
@@ -100,38 +195,22 @@ def make_sweep(
     extra: dict[str, Any] | None = None,
     seed: int = 0,
 ) -> Ledger:
-    """A sweep as the orchestrator leaves it, with a trial for each of `statuses`."""
+    """A sweep with a trial for each of `statuses`, as the orchestrator writes it.
+
+    utterances : in the test part of each fold
+    running : number of proposed trials that are not finished
+    extra : fields of the `SweepRecord` to replace
+    """
     rng = np.random.default_rng(seed)
     ledger = Ledger(Storage.open(str(folder)))
-    names = [f"Ses{number + 1:02d}" for number in range(folds)]
-    parts = {}
-    for number, fold in enumerate(names):
+    tests = {}
+    for number in range(1, folds + 1):
         truth = [classes[i] for i in rng.choice(len(classes), utterances)]
-        parts[fold] = ([speaker.format(number + 1, "FM"[i % 2]) for i in range(utterances)], truth)
-    ledger.write_sweep(
-        {
-            "name": name,
-            "configuration": {
-                "corpus": {"name": "iemocap", "merge": {"exc": "hap"}, "classes": classes},
-                "features": {"name": "emobase_lld45", "pool": 5},
-                "model": {"name": "iaan", "hidden_size": 512},
-                "folds": {"scheme": "leave_one_session_out", "selection": selection},
-                "training": {"epochs": 40, "batch_size": 64, "seed": 0},
-                "search": {"space": "iaan", "trials": len(statuses), "sampler": "tpe"},
-            },
-            "versions": {"torch": "2.13.0", "ray": "2.60.0"},
-            "fingerprint": "9f3c1a77e2",
-            "commit": None,
-            "created": "2025-01-02T03:04:05+00:00",
-            "classes": classes,
-            "folds": [
-                {"name": fold, "train": 300, "validation": 60, "test": utterances} for fold in names
-            ],
-            "corpus": {"utterances": 10039, "labelled": 5531, "speakers": 10, "sessions": 5},
-            "notes": ["Synthetic numbers: this sweep was made by a test."],
-        }
-        | (extra or {})
-    )
+        speakers = [speaker.format(number, "FM"[i % 2]) for i in range(utterances)]
+        tests[f"Ses{number:02d}"] = (speakers, truth)
+    names = list(tests)
+    fields = sweep_fields(name, selection, classes, tests, len(statuses))
+    ledger.write_sweep(SweepRecord.model_validate(fields | (extra or {})))
     for number, status in enumerate([*statuses, *["running"] * running]):
         trial = f"{number:010x}"
         chosen = {
@@ -140,7 +219,7 @@ def make_sweep(
             "model.hidden_size": int(rng.choice([64, 128, 256, 512])),
             "training.label_smoothing": [0.0, 0.1][number % 2],
         }
-        ledger.write_suggestion(Suggestion(number=number, trial=trial, hyperparameters=chosen))
+        ledger.write_proposal(Proposal(number=number, trial=trial, hyperparameters=chosen))
         if status == "running":
             continue
         files: dict[str, str] = {}
@@ -148,7 +227,7 @@ def make_sweep(
         rows: list[dict[str, Any]] = []
         if status != "failed":
             skill = float(rng.uniform(0.4, 0.6) - 0.12 * (status == "pruned"))
-            rows, predictions, score = fold_rows(rng, names, classes, skill, selection, parts)
+            rows, predictions, score = fold_rows(rng, names, classes, skill, selection, tests)
             for file, content in (("folds", rows), ("predictions", predictions)):
                 data = parquet_bytes(pa.Table.from_pylist(content))
                 ledger.trial_storage(trial).write(f"{file}.parquet", data)

@@ -1,16 +1,21 @@
-"""A report's page, read as a reader's program would."""
+"""Reads the page of a report as a browser would."""
 
 import json
 import re
 from html.parser import HTMLParser
 from typing import Any
 
-from orchestrator.ledger.ledger import Ledger, TrialRecord
-from orchestrator.report import build
+from orchestrator.ledger.ledger import Ledger
+from orchestrator.ledger.records import TrialRecord
+from orchestrator.report import build, summarise
+from orchestrator.results.findings import gather
+
+MIXED = ["complete", "complete", "pruned", "complete", "failed", "complete", "pruned", "complete"]
+"""Statuses of the trials of a typical sweep."""
 
 
 class Page(HTMLParser):
-    """What a browser would find: elements, `data` values by id, tables' rows, JSON of figures."""
+    """The page's elements, `data` values by id, rows of tables, and JSON of figures."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -78,9 +83,17 @@ class Page(HTMLParser):
 
 
 def page_of(ledger: Ledger) -> Page:
-    assert build(ledger) == ["report/folds.csv", "report/index.html", "report/trials.csv"]
+    """The page of a new report."""
+    files = build(ledger, gather(ledger))
+    assert files == ["report/folds.csv", "report/index.html", "report/trials.csv"]
     return Page(ledger.storage.read("report/index.html").decode())
 
 
+def summary(ledger: Ledger) -> dict[str, Any]:
+    """The object that `ser report --json` prints."""
+    return summarise(gather(ledger))
+
+
 def best_of(ledger: Ledger) -> TrialRecord:
+    """The trial with the highest score."""
     return max((r for r in ledger.trials() if r.score is not None), key=lambda r: r.score or 0)

@@ -1,6 +1,6 @@
 "use strict";
 
-// Figures: drawn here, so that they follow the page's colours and width.
+// Draw the figures here, so that they have the page's colours and width.
 (function () {
   const figures = [...document.querySelectorAll("script[data-figure]")].map((source) => ({
     div: document.getElementById(source.dataset.figure),
@@ -32,7 +32,7 @@
           ...layout.legend,
         },
         modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--ink") },
-        // A finger that scrolls the page must not zoom a figure.
+        // Otherwise a finger that scrolls the page would zoom a figure.
         dragmode: window.matchMedia("(pointer: coarse)").matches ? false : "zoom",
         hoverlabel: { align: "left" },
       });
@@ -41,7 +41,7 @@
         if (data[0].type === "heatmap") layout[name].showgrid = false;
       }
       if (layout.meta === "side by side" && div.clientWidth < 640) {
-        // Two panels side by side would be too narrow: put one above the other.
+        // Two panels side by side would be too narrow, so one is above the other.
         layout.height = 680;
         layout.xaxis.domain = layout.xaxis2.domain = [0, 1];
         layout.yaxis.domain = [0.57, 1];
@@ -57,7 +57,7 @@
   }
 })();
 
-// Tables that sort by their headers' buttons; numbers as numbers, empty cells last.
+// Sort a table when a button of its header is clicked. Numbers sort by value, empty cells last.
 (function () {
   const order = new Intl.Collator(undefined, { numeric: true });
   for (const table of document.querySelectorAll("table[data-sortable]")) {

@@ -1,7 +1,10 @@
-"""What trials read of a small corpus, with a file that cannot be used, worked out by hand."""
+"""The plan and the arrays of a small corpus, compared with values by hand."""
 
 import shutil
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,24 +12,41 @@ import pyarrow.csv as pacsv
 import pytest
 
 from features.context import previous_turns, random_turns
+from features.corpora import CORPORA
 from features.storage import Storage
-from orchestrator.config.sections import parse
-from orchestrator.data.prepare import context_rows, prepare
+from orchestrator.config.parsing import parse
+from orchestrator.config.sections import Configuration
+from orchestrator.data import prepare as module
+from orchestrator.data.prepare import Prepared, context_rows, plan_folds, prepare
+from orchestrator.data.schemes import SCHEMES
+from orchestrator.errors import ConfigError
 
 CLASSES = ("ang", "neu")
+SCHEME = "leave_one_session_out"
+TURNS = [("F", "ang"), ("M", "neu"), ("F", "xxx"), ("M", "ang"), ("F", "neu"), ("M", "ang")]
+BROKEN = "s1_3"
 
 
-@pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("model", ["iaan", "bigru_att"])
-def test_previous_turns_tell_their_classes_whatever_the_model(
-    tmp_path: Path, spoken: Path, model: str
-) -> None:
-    #            0: F, no turn before      1: M        2: F           3: M, a broken file
-    said = [("F", "ang"), ("M", "neu"), ("F", "xxx"), ("M", "ang"), ("F", "neu"), ("M", "ang")]
+def configured(root: Path, model: str, **training: Any) -> Configuration:
+    return parse(
+        {
+            "name": "x",
+            "corpus": {"root": str(root), "classes": list(CLASSES)},
+            "model": {"name": model},
+            "features": {"max_errors": 1},
+            "folds": {"selection": "held_out"},
+            "training": training,
+        }
+    )
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, spoken: Path) -> Path:
+    """The folder of two dialogues of TURNS. `whole.csv` is without the broken file of `all.csv`."""
     waves = sorted(spoken.parent.glob("wav/*/*.wav"))
     rows = []
     for session in ("s1", "s2"):
-        for turn, (speaker, emotion) in enumerate(said):
+        for turn, (speaker, emotion) in enumerate(TURNS):
             file = f"{session}_{turn}.wav"
             shutil.copy(waves[len(rows)], tmp_path / file)
             rows.append(
@@ -39,54 +59,97 @@ def test_previous_turns_tell_their_classes_whatever_the_model(
                     "emotion": emotion,
                 }
             )
-    (tmp_path / "s1_3.wav").write_bytes(b"RIFF")
-    pacsv.write_csv(pa.Table.from_pylist(rows), tmp_path / "manifest.csv")
-    configuration = parse(
-        {
-            "name": "x",
-            "corpus": {"root": str(tmp_path / "manifest.csv"), "classes": list(CLASSES)},
-            "model": {"name": model},
-            "features": {"max_errors": 1},
-            "folds": {"selection": "held_out"},
-        }
-    )
-    prepared = prepare(configuration, Storage.open(str(tmp_path / "runs")), lambda *_: None)
+    (tmp_path / f"{BROKEN}.wav").write_bytes(b"RIFF")
+    pacsv.write_csv(pa.Table.from_pylist(rows), tmp_path / "all.csv")
+    whole = [row for row in rows if row["file"] != f"{BROKEN}.wav"]
+    pacsv.write_csv(pa.Table.from_pylist(whole), tmp_path / "whole.csv")
+    return tmp_path
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Number of real calls of the corpus reader, of the scheme and of the audit."""
+    counts: Counter[str] = Counter()
+
+    def counting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*arguments: Any) -> Any:
+            counts[name] += 1
+            return function(*arguments)
+
+        return wrapper
+
+    scheme = SCHEMES[SCHEME]
+    counted = scheme._replace(make=counting("make", scheme.make))
+    monkeypatch.setitem(SCHEMES, SCHEME, counted)
+    monkeypatch.setitem(CORPORA, "manifest", counting("read", CORPORA["manifest"]))
+    monkeypatch.setattr(module, "audit", counting("audit", module.audit))
+    return counts
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_data_are_read_once_and_put_into_arrays(corpus: Path, calls: Counter[str]) -> None:
+    """One test for all cases, because they share the extracted features."""
+
+    def prepared(file: str, model: str) -> Prepared:
+        plan = plan_folds(configured(corpus / file, model))
+        return prepare(plan, Storage.open(str(corpus / "runs")), lambda *_: None)
+
+    iaan = prepared("all.csv", "iaan")
+    # One utterance is dropped, so the folds are made and audited again.
+    assert calls == {"read": 1, "make": 2, "audit": 2}
+    check_arrays(iaan)
+    assert len(iaan.notes) == len(iaan.audit.notes) + 1
+    assert iaan.notes[-1].startswith(f"1 utterances have no features: {BROKEN}.wav: ")
+
+    calls.clear()
+    whole = prepared("whole.csv", "iaan")
+    assert calls == {"read": 1, "make": 1, "audit": 1}
+    assert whole.notes == whole.audit.notes
+    assert whole.dataset.ids == iaan.dataset.ids
+    assert [fold.test.tolist() for fold in whole.folds] == [f.test.tolist() for f in iaan.folds]
+    assert whole.audit.labelled == iaan.audit.labelled == whole.summary.labelled == 9
+    assert whole.fingerprint != iaan.fingerprint  # the context of s1_4 and s1_5 is another turn
+
+    without_context = prepared("all.csv", "bigru_att")
+    check_arrays(without_context)
+    assert not (without_context.dataset.own >= 0).any()
+    present = iaan.dataset.own >= 0
+    assert present.any()
+    speakers = np.asarray(iaan.dataset.speakers)
+    assert (speakers[iaan.dataset.own[present]] == speakers[present]).all()
+
+
+def check_arrays(prepared: Prepared) -> None:
+    """Classes of the previous turns, which do not depend on the model, and the rows of the folds.
+
+    A class is None if there is no such turn, if its label is no class, or if its file is broken.
+    """
     data = prepared.dataset
-    assert [name for name in data.ids if name.startswith("s1")] == [
-        f"s1_{t}" for t in (0, 1, 2, 4, 5)
-    ]
-
-    def told(name: str) -> tuple[str | None, ...]:
-        found = data.previous[:, data.ids.index(name)]
-        return tuple(CLASSES[label] if label >= 0 else None for label in found)
-
-    # (the speaker's own last turn, the other's): None where there is none, it has another label,
-    # or its file could not be used.
-    assert told("s1_0") == (None, None)
-    assert told("s1_1") == (None, "ang")
-    assert told("s1_2") == ("ang", "neu")
-    assert told("s1_4") == (None, None)  # own is `xxx`, the other's file is broken
-    assert told("s1_5") == (None, "neu")
-    assert told("s2_4") == (None, "ang")
-    assert told("s2_5") == ("ang", "neu")
-    present = data.own >= 0
-    assert present.any() == (model == "iaan")
-    speakers = np.asarray(data.speakers)
-    assert (speakers[data.own[present]] == speakers[present]).all()
+    names = [f"{session}_{turn}" for session in ("s1", "s2") for turn in range(len(TURNS))]
+    assert data.ids == [name for name in names if name != BROKEN]
+    expected = {  # class of the last turn of the same speaker, and of the other speaker
+        "s1_0": (None, None),
+        "s1_1": (None, "ang"),
+        "s1_2": ("ang", "neu"),
+        "s1_4": (None, None),  # `xxx`, and the broken file
+        "s1_5": (None, "neu"),
+        "s2_4": (None, "ang"),
+        "s2_5": ("ang", "neu"),
+    }
+    for name, classes in expected.items():
+        labels = data.previous[:, data.ids.index(name)]
+        assert tuple(CLASSES[label] if label >= 0 else None for label in labels) == classes, name
+    for fold in prepared.folds:
+        assert {data.ids[row].partition("_")[0] for row in fold.test} == {fold.name}
 
 
-def test_each_model_has_the_context_that_it_is_named_for(table: pa.Table) -> None:
-    """IAAN the turns before; RandIAAN turns drawn by the run's seed; BiGRU+ATT none."""
+def test_each_model_reads_the_context_of_its_paper(table: pa.Table) -> None:
+    """IAAN: the previous turns. RandIAAN: turns drawn with the seed. BiGRU+ATT: no context."""
     columns = {name: table[name].to_pylist() for name in ("speaker", "dialogue", "turn")}
 
     def rows(model: str, seed: int = 0) -> list[list[int]]:
-        raw = {
-            "name": "x",
-            "corpus": {"root": "x.csv", "classes": list(CLASSES)},
-            "model": {"name": model},
-            "training": {"seed": seed},
-        }
-        return [part.tolist() for part in context_rows(parse(raw), table)]
+        configuration = configured(Path("x.csv"), model, seed=seed)
+        return [part.tolist() for part in context_rows(configuration, table)]
 
     before = [part.tolist() for part in previous_turns(*columns.values())]
     assert rows("iaan") == rows("bigru_iaa", seed=1) == before
@@ -95,3 +158,13 @@ def test_each_model_has_the_context_that_it_is_named_for(table: pa.Table) -> Non
         assert rows("rand_iaan", seed) == [part.tolist() for part in drawn]
     assert rows("rand_iaan") not in (rows("rand_iaan", seed=1), before)
     assert rows("bigru_att") == [[-1] * len(table)] * 2
+
+
+def test_a_corpus_without_any_features_is_refused(tmp_path: Path, table: pa.Table) -> None:
+    """No file exists, and so many errors are allowed. Ray is not needed, as there is no work."""
+    pacsv.write_csv(table.select(["file", "speaker", "session", "emotion"]), tmp_path / "m.csv")
+    raw = configured(tmp_path / "m.csv", "linear_svm").resolved()
+    raw["features"]["max_errors"] = len(table)
+    raw["folds"] = {"scheme": "random_repeated"}
+    with pytest.raises(ConfigError, match=r"features\.max_errors: no labelled utterance"):
+        prepare(plan_folds(parse(raw)), Storage.open(str(tmp_path / "runs")), lambda *_: None)

@@ -1,5 +1,8 @@
+"""One driver at a time: a second is refused, and the lease of a dead one is taken over."""
+
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -9,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from features.storage import Storage
+from orchestrator.errors import LeaseError
 from orchestrator.ledger import lease as leases
-from orchestrator.ledger.lease import LeaseError, lease
-from orchestrator.ledger.ledger import seal
+from orchestrator.ledger.lease import lease
+from orchestrator.ledger.seals import seal
 
 HOLD = """
 import sys, time
@@ -28,7 +32,7 @@ def storage(tmp_path: Path) -> Storage:
     return Storage.open(str(tmp_path))
 
 
-def test_a_second_driver_is_refused_and_told_who_holds_it(
+def test_a_second_driver_is_refused_with_the_name_of_the_first(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (
@@ -40,15 +44,15 @@ def test_a_second_driver_is_refused_and_told_who_holds_it(
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(LeaseError, match=f"process {holder.pid} on "), lease(storage):
             pass
-        assert storage.exists(leases.NAME)  # the refused one took nothing away
+        assert storage.exists(leases.NAME)  # the refused driver removed nothing
         holder.kill()
     monkeypatch.setattr(leases, "PATIENCE", 1e6)
-    with lease(storage):  # the dead one's is taken over without patience: it died here
+    with lease(storage):  # the holder died on this machine, so its lease is taken over at once
         assert str(os.getpid()).encode() in storage.read(leases.NAME)
     assert not storage.exists(leases.NAME)
 
 
-def test_a_driver_elsewhere_whose_beats_have_ended_is_dead(
+def test_a_silent_driver_on_another_machine_counts_as_dead(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "PATIENCE", 1.0)
@@ -57,43 +61,58 @@ def test_a_driver_elsewhere_whose_beats_have_ended_is_dead(
         assert b"elsewhere" not in storage.read(leases.NAME)
 
 
-def test_beats_go_on_while_the_lease_is_held(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_held_lease_is_renewed(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "BEAT", 0.05)
     with lease(storage):
-        seen = {storage.read(leases.NAME) for _ in range(40) if not time.sleep(0.02)}
-    assert len(seen) > 2
+        contents = {storage.read(leases.NAME) for _ in range(40) if not time.sleep(0.02)}
+    assert len(contents) > 2
 
 
-@pytest.fixture(params=["by a person", "by a script, in the background"])
+@pytest.fixture(params=["in the foreground", "in the background of a script"])
 def started(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What shells start in the background ignores SIGINT, and Python leaves it so."""
-    ignores = request.param != "by a person"
+    """Processes that a shell script starts in the background ignore SIGINT."""
+    ignores = request.param != "in the foreground"
     before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignores else signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("started")
-def test_a_driver_that_stalled_is_told_who_took_over(
+def test_a_driver_that_was_silent_too_long_ends_with_the_name_of_the_other(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "BEAT", 0.05)
     other = seal({"host": "elsewhere", "pid": 7, "token": "x", "beat": 0})
 
-    def stall() -> None:
-        for _ in range(200):  # until a beat finds the other's: one may fall between two of them
+    def stay_silent() -> None:
+        for _ in range(200):  # a renewal may fall between two of these writes, so there are many
             storage.write(leases.NAME, other)
             time.sleep(0.02)
 
     with pytest.raises(LeaseError, match="process 7 on elsewhere"), lease(storage):
-        stall()
-    assert storage.read(leases.NAME) == other  # it is the other's
+        stay_silent()
+    assert storage.read(leases.NAME) == other  # the lease of the other driver stays
 
 
-def test_a_damaged_lease_holds_nobody_back(storage: Storage) -> None:
-    storage.write(leases.NAME, b"{")
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"{", id="truncated"),
+        pytest.param(
+            seal({"host": socket.gethostname(), "pid": 0, "token": "x", "beat": 1}), id="pid 0"
+        ),
+    ],
+)
+def test_a_damaged_lease_is_replaced(storage: Storage, data: bytes) -> None:
+    storage.write(leases.NAME, data)
     with lease(storage):
-        pass
+        assert storage.read(leases.NAME) != data
     assert not storage.exists(leases.NAME)
+
+
+def test_the_name_of_a_holder_cannot_steer_a_terminal(storage: Storage) -> None:
+    holder = leases.Holder(host="a\x1b[2J\nb" + "c" * 1000, pid=1, token="x")
+    message = str(leases._refusal(storage, holder))
+    assert "process 1 on a?[2J?bccc" in message
+    assert message.isprintable()
+    assert len(message) < 600

@@ -1,4 +1,4 @@
-"""Proposals and pruning are functions of the seed and of results, whatever finishes first."""
+"""Proposals and pruning depend on the seed and on results, and not on the order of events."""
 
 from pathlib import Path
 from typing import Any
@@ -6,14 +6,16 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from ray.tune.experiment import Trial
-from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from features.storage import Storage
-from orchestrator.config.sections import Configuration, parse
-from orchestrator.ledger.ledger import Ledger, TrialRecord, canonical_json, sha256
-from orchestrator.sweep.search import Search, cutoffs, in_common, rungs
+from orchestrator.config.parsing import parse
+from orchestrator.config.sections import Configuration
+from orchestrator.ledger.ledger import Ledger
+from orchestrator.ledger.records import TrialRecord
+from orchestrator.ledger.seals import canonical_json, sha256
+from orchestrator.sweep.pruning import why_pruned
+from orchestrator.sweep.search import Search, failure_message
 from search_spaces import Space
 
 EPOCHS = 18
@@ -28,7 +30,7 @@ SPACE = Space.model_validate(
 )
 
 
-def configure(**search: object) -> Configuration:
+def configure(**search: Any) -> Configuration:
     settings = {"space": "x", "trials": 14, "grace_epochs": 2} | search
     return parse(
         {
@@ -42,84 +44,97 @@ def configure(**search: object) -> Configuration:
 
 
 def make(folder: Path, configuration: Configuration, lag: int, space: Space = SPACE) -> Search:
-    def resolve(chosen: dict[str, object]) -> tuple[Configuration, str]:
+    def resolve(chosen: dict[str, Any]) -> tuple[Configuration, str]:
         return configuration.with_values(chosen), sha256(canonical_json(chosen))[:10]
 
     ledger = Ledger(Storage.open(str(folder)))
     return Search(space, configuration, ledger, lag, lag, resolve)
 
 
-def train(ledger: Ledger, task: dict[str, object]) -> None:
-    """A trial whose curve follows from its hyperparameters alone, with the trial's own pruning."""
+def train(ledger: Ledger, task: dict[str, Any]) -> None:
+    """Write the record of a trial whose curve depends only on its hyperparameters and cutoffs."""
     chosen = task["hyperparameters"]
     best = 0.9 - (chosen["model.dropout"] - 0.4) ** 2 - 3.0 / chosen["model.hidden_size"]
     curve: list[float] = []
-    while len(curve) < EPOCHS:
+    pruned = False
+    while len(curve) < EPOCHS and not pruned:
         curve.append(best * (1 - 0.7 ** (len(curve) + 1)))
-        if curve[-1] < task["cutoffs"].get(len(curve), -1):
-            break
-    pruned = len(curve) < EPOCHS
+        pruned = len(curve) < EPOCHS and why_pruned(curve, task["cutoffs"]) is not None
+    status = "pruned" if pruned else "complete"
+    write(ledger, task, status=status, score=curve[-1], curve=curve)
+
+
+def fail(ledger: Ledger, task: dict[str, Any]) -> None:
+    """Write the record of a failed trial."""
+    write(ledger, task, status="failed", reason="the loss is not finite")
+
+
+def write(ledger: Ledger, task: dict[str, Any], **fields: Any) -> None:
     ledger.write_trial(
         TrialRecord(
             id=task["trial"],
             number=task["number"],
             model="iaan",
-            status="pruned" if pruned else "complete",
-            hyperparameters=chosen,
+            hyperparameters=task["hyperparameters"],
             seed=0,
-            score=curve[-1],
-            curve=curve,
+            **fields,
         )
     )
 
 
-def drive(search: Search, seed: int = 0, stop_after: int | None = None) -> list[dict[str, object]]:
-    """Do as Tune does, trials ending in random order; `stop_after` so many, as a kill would."""
+def drive(search: Search, seed: int = 0, stop_after: int | None = None) -> list[dict[str, Any]]:
+    """Do what Tune does; trials finish in random order. Return the trials that were started.
+
+    stop_after : return after so many trials were started, as if the driver had been killed
+    """
     generator = np.random.default_rng(seed)
-    running: dict[str, dict[str, object]] = {}
-    started: list[dict[str, object]] = []
+    running: dict[str, dict[str, Any]] = {}
+    started: list[dict[str, Any]] = []
     while True:
-        identity = f"tune-{len(started)}-{generator.integers(10**9)}"
-        suggestion = search.suggest(identity)
+        name = f"tune-{len(started)}-{generator.integers(10**9)}"
+        proposal = search.suggest(name)
         assert len(running) <= search.concurrent
-        if suggestion == Searcher.FINISHED and not running:
+        if proposal == Searcher.FINISHED and not running:
             return started
-        if isinstance(suggestion, dict):
-            running[identity] = suggestion
-            started.append(suggestion)
+        if isinstance(proposal, dict):
+            running[name] = proposal
+            started.append(proposal)
         elif running:
-            ended = sorted(running)[generator.integers(len(running))]
-            train(search.ledger, running.pop(ended))
-            search.on_trial_complete(ended, {"score": 0.0})  # what Tune says does not count
+            finished = sorted(running)[generator.integers(len(running))]
+            train(search.ledger, running.pop(finished))
+            search.on_trial_complete(finished, {"score": 0.0})  # Tune's result does not count
             if stop_after is not None and len(started) >= stop_after:
                 return started
 
 
-def outcome(folder: Path) -> dict[str, object]:
+def state(folder: Path) -> dict[str, Any]:
+    """Proposals and records of a search."""
     ledger = Ledger(Storage.open(str(folder)))
     return {
-        "proposals": ledger.suggestions(),
+        "proposals": ledger.proposals(),
         "records": {r.id: (r.number, r.status, r.curve) for r in ledger.trials()},
     }
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 @pytest.mark.parametrize("lag", [1, 4])
-def test_the_order_of_ends_changes_nothing(tmp_path: Path, sampler: str, lag: int) -> None:
+def test_the_order_in_which_trials_finish_changes_nothing(
+    tmp_path: Path, sampler: str, lag: int
+) -> None:
     configuration = configure(sampler=sampler)
     for seed in range(4):
         drive(make(tmp_path / str(seed), configuration, lag), seed)
     narrow = make(tmp_path / "narrow", configuration, lag)
     narrow.concurrent = 2  # a smaller cluster
     assert len(drive(narrow, 9)) == 14
-    expected = outcome(tmp_path / "0")
+    expected = state(tmp_path / "0")
     assert len(expected["proposals"]) == 14
     assert any(status == "pruned" for _, status, _ in expected["records"].values())
     for other in ("1", "2", "3", "narrow"):
-        assert outcome(tmp_path / other) == expected
+        assert state(tmp_path / other) == expected
 
 
-def test_a_search_that_is_killed_again_and_again_is_the_one_that_was_not(tmp_path: Path) -> None:
+def test_a_search_that_is_killed_again_and_again_ends_as_one_without_a_kill(tmp_path: Path) -> None:
     configuration = configure()
     drive(make(tmp_path / "straight", configuration, 4))
     finished = False
@@ -131,53 +146,53 @@ def test_a_search_that_is_killed_again_and_again_is_the_one_that_was_not(tmp_pat
         if finished:
             break
     assert finished
-    assert seed > 3  # it was killed several times
-    assert outcome(tmp_path / "killed") == outcome(tmp_path / "straight")
+    assert seed > 3  # the search was killed several times
+    assert state(tmp_path / "killed") == state(tmp_path / "straight")
 
 
-def test_ended_trials_are_not_started_again(tmp_path: Path) -> None:
+def test_finished_trials_are_not_started_again(tmp_path: Path) -> None:
     configuration = configure()
     drive(make(tmp_path, configuration, 2), stop_after=5)
-    ended = {record.id for record in Ledger(Storage.open(str(tmp_path))).trials()}
+    finished = {record.id for record in Ledger(Storage.open(str(tmp_path))).trials()}
     again = drive(make(tmp_path, configuration, 2))
-    assert ended
-    assert not {task["trial"] for task in again} & ended
+    assert finished
+    assert not {task["trial"] for task in again} & finished
     assert drive(make(tmp_path, configuration, 2)) == []
 
 
-def test_more_trials_go_on_where_fewer_stopped(tmp_path: Path) -> None:
+def test_a_larger_number_of_trials_extends_a_finished_search(tmp_path: Path) -> None:
     drive(make(tmp_path / "a", configure(trials=6), 2))
     drive(make(tmp_path / "a", configure(trials=14), 2))
     drive(make(tmp_path / "b", configure(trials=14), 2))
-    assert outcome(tmp_path / "a") == outcome(tmp_path / "b")
+    assert state(tmp_path / "a") == state(tmp_path / "b")
 
 
-def test_the_published_setting_comes_first_and_another_seed_proposes_otherwise(
+def test_the_first_point_comes_first_and_another_seed_makes_other_proposals(
     tmp_path: Path,
 ) -> None:
     configuration = configure(trials=4, sampler="random")
     drive(make(tmp_path / "a", configuration, 1))
     drive(make(tmp_path / "b", configuration.with_values({"training.seed": 1}), 1))
-    first, second = (outcome(tmp_path / name)["proposals"] for name in "ab")
+    first, second = (state(tmp_path / name)["proposals"] for name in "ab")
     assert first[0].hyperparameters == second[0].hyperparameters == SPACE.first
     assert first[1:] != second[1:]
 
 
 def test_tpe_finds_better_than_random(tmp_path: Path) -> None:
-    """The results reach Optuna: over seeds, TPE's later proposals beat random ones."""
-    late = {"tpe": [], "random": []}
-    for sampler, found in late.items():
+    """Optuna receives the results: over seeds, TPE's later proposals beat random ones."""
+    late: dict[str, list[float]] = {"tpe": [], "random": []}
+    for sampler, means in late.items():
         for seed in range(6):
             folder = tmp_path / f"{sampler}{seed}"
             configuration = configure(trials=30, sampler=sampler, scheduler="none")
             search = make(folder, configuration.with_values({"training.seed": seed}), 1)
             drive(search)
             scores = [record.score for record in Ledger(Storage.open(str(folder))).trials()]
-            found.append(np.mean(scores[20:]))
+            means.append(float(np.mean(scores[20:])))
     assert np.mean(late["tpe"]) > np.mean(late["random"]) + 0.02
 
 
-def test_a_grid_is_every_point_once_with_the_first_leading(tmp_path: Path) -> None:
+def test_a_grid_has_every_point_once_and_starts_with_the_first_point(tmp_path: Path) -> None:
     space = Space.model_validate(
         {
             "first": {"model.hidden_size": 64, "model.dropout": 0.5},
@@ -195,10 +210,9 @@ def test_a_grid_is_every_point_once_with_the_first_leading(tmp_path: Path) -> No
     ]
 
 
-def test_one_configuration_proposed_twice_is_trained_once(tmp_path: Path) -> None:
+def test_a_configuration_that_is_proposed_twice_is_trained_once(tmp_path: Path) -> None:
     space = Space.model_validate({"parameters": {"model.dropout": {"choices": [0.1, 0.2]}}})
     search = make(tmp_path, configure(trials=8, sampler="random", scheduler="none"), 4, space)
-
     names = {0.1: "1" * 10, 0.2: "2" * 10}
 
     def resolve(chosen: dict[str, Any]) -> tuple[Configuration, str]:
@@ -206,7 +220,7 @@ def test_one_configuration_proposed_twice_is_trained_once(tmp_path: Path) -> Non
 
     search.resolve = resolve
     started = []
-    running: list[tuple[str, dict[str, object]]] = []
+    running: list[tuple[str, dict[str, Any]]] = []
     for step in range(40):
         task = search.suggest(f"t{step}")
         if isinstance(task, dict):
@@ -219,11 +233,11 @@ def test_one_configuration_proposed_twice_is_trained_once(tmp_path: Path) -> Non
             search.on_trial_complete(identity)
     assert search.done
     assert sorted(started) == list(names.values())
-    assert len(search.ledger.suggestions()) == 8
+    assert len(search.ledger.proposals()) == 8
 
 
-def test_a_trial_that_breaks_off_bends_nothing(tmp_path: Path) -> None:
-    """Its machine died and it left no record: nothing is proposed without its result."""
+def test_an_interrupted_trial_changes_no_result(tmp_path: Path) -> None:
+    """The trial left no record: the search makes no proposal that depends on its result."""
     configuration = configure(trials=6)
     drive(make(tmp_path / "straight", configuration, 2))
     search = make(tmp_path / "broken", configuration, 2)
@@ -231,134 +245,65 @@ def test_a_trial_that_breaks_off_bends_nothing(tmp_path: Path) -> None:
     train(search.ledger, tasks[1])
     search.on_trial_complete("b")
     search.on_trial_complete("a", error=True)
-    assert search.ended[0] is None
+    assert search.finished[0] is None
     assert search.suggest("c") == Searcher.FINISHED
     assert not search.done
     again = make(tmp_path / "broken", configuration, 2)
     assert again.suggest("d") == tasks[0]
     drive(make(tmp_path / "broken", configuration, 2))
-    assert outcome(tmp_path / "broken") == outcome(tmp_path / "straight")
+    assert state(tmp_path / "broken") == state(tmp_path / "straight")
 
 
-def test_a_storage_that_is_gone_is_noted_and_nothing_more_is_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Tune would take what is raised at a trial's end for a failure of that trial."""
-    search, failure = make(tmp_path, configure(), 2), OSError("gone")
-
-    def fail(storage: Storage, name: str) -> bool:
-        raise failure
-
-    search.suggest("first")
-    monkeypatch.setattr(Storage, "exists", fail)
-    search.on_trial_complete("first", {"broke_off": "OSError: gone"})
-    assert search.gone is failure
+def test_no_trial_is_started_after_the_storage_has_failed(tmp_path: Path) -> None:
+    """Tune would take an error that is raised at a trial's end for a failure of that trial."""
+    search = make(tmp_path, configure(), 2)
+    trial = search.suggest("first")["trial"]
+    (tmp_path / "trials" / trial / "trial.json").mkdir(parents=True)  # cannot be read
+    search.on_trial_complete("first", {"interrupted": "OSError: disk"})
+    assert isinstance(search.storage_error, OSError)
     assert search.suggest("second") is None
-    assert not search.ended
+    assert not search.finished
 
 
-def test_a_trial_that_fails_is_told_as_a_failure_and_the_search_goes_on(tmp_path: Path) -> None:
+def test_optuna_receives_a_failure_and_the_search_continues(tmp_path: Path) -> None:
     search = make(tmp_path, configure(trials=3), 1)
-    task = search.suggest("a")
-    search.ledger.write_trial(
-        TrialRecord(
-            id=task["trial"],
-            number=0,
-            model="iaan",
-            status="failed",
-            reason="the loss is not finite",
-            hyperparameters=task["hyperparameters"],
-            seed=0,
-        )
-    )
+    fail(search.ledger, search.suggest("a"))
     search.on_trial_complete("a", error=True)
     assert search.suggest("b")["number"] == 1
     assert [t.state for t in search.optuna._ot_study.trials][:1] == [optuna.trial.TrialState.FAIL]
 
 
-def test_rungs_and_cutoffs_are_ray_tunes_asha_when_trials_come_one_by_one() -> None:
-    generator = np.random.default_rng(0)
-    search = configure(grace_epochs=2, reduction_factor=3).search
-    ray_asha = AsyncHyperBandScheduler(
-        time_attr="epoch",
-        metric="score",
-        mode="max",
-        max_t=EPOCHS,
-        grace_period=2,
-        reduction_factor=3,
-    )
-    ended: list[tuple[list[float], bool]] = []
-    stopped = 0
-    for number in range(60):
-        curve = np.maximum.accumulate(generator.random(EPOCHS) * generator.random()).tolist()
-        trial = Trial("none", stub=True, trial_id=str(number))
-        ray_asha.on_trial_add(None, trial)
-        limits = cutoffs(ended, rungs(search, EPOCHS), search.reduction_factor)
-        for epoch in range(1, EPOCHS + 1):
-            score = curve[epoch - 1]
-            decision = ray_asha.on_trial_result(None, trial, {"epoch": epoch, "score": score})
-            ours = score < limits.get(epoch, -1)
-            if epoch < EPOCHS:
-                assert (decision == TrialScheduler.STOP) == ours
-            if ours:
-                stopped += 1
-                break
-        ended.append((curve[:epoch], ours))
-    assert rungs(search, EPOCHS) == [2, 6]
-    assert 20 < stopped < 60
-
-
-def test_a_trial_that_ended_early_goes_on_with_its_last_score() -> None:
-    assert cutoffs([([0.1, 0.8], False)], [2, 6], 3) == {2: 0.8, 6: 0.8}
-    assert cutoffs([([0.1, 0.8], True)], [2, 6], 3) == {2: 0.8}
-    assert cutoffs([], [2, 6], 3) == {}
-
-
-def fail(search: Search, task: dict[str, object], reason: str = "the loss is not finite") -> None:
-    search.ledger.write_trial(
-        TrialRecord(
-            id=task["trial"],
-            number=task["number"],
-            model="iaan",
-            status="failed",
-            reason=reason,
-            hyperparameters=task["hyperparameters"],
-            seed=0,
-        )
-    )
-
-
-def test_a_sweep_whose_trials_keep_failing_is_ended_with_what_they_share(tmp_path: Path) -> None:
+def test_a_search_whose_trials_fail_in_a_row_ends_with_what_they_have_in_common(
+    tmp_path: Path,
+) -> None:
     configuration = configure(trials=10).with_values({"cluster.max_failures": 3})
     search = make(tmp_path, configuration, lag=1)
-    fates = ["failed", "failed", "complete", "failed", "failed", "failed"]
-    for number, fate in enumerate(fates):
+    for number, end in enumerate([fail, fail, train, fail, fail, fail]):
         assert not search.hopeless
-        task = search.suggest(str(number))
-        fail(search, task) if fate == "failed" else train(search.ledger, task)
-        search.on_trial_complete(str(number), None, error=fate == "failed")
+        end(search.ledger, search.suggest(str(number)))
+        search.on_trial_complete(str(number), None, error=end is fail)
     assert search.hopeless
     assert search.suggest("7") == Searcher.FINISHED
     assert [record.number for record in search.failures] == [3, 4, 5]
-    told = in_common(search.failures)
-    assert "trials 3 to 5 failed" in told
-    assert told.endswith("Reasons: the loss is not finite")
+    message = failure_message(search.failures)
+    assert "trials 3 to 5 failed" in message
+    assert message.endswith("Reasons: the loss is not finite")
     values = [record.hyperparameters["model.dropout"] for record in search.failures]
-    assert f"model.dropout from {min(values):.3g} to {max(values):.3g}" in told
-    # The same command again says the same, and trains nothing.
+    assert f"model.dropout from {min(values):.3g} to {max(values):.3g}" in message
+    # The same command trains nothing, and ends with the same message.
     again = make(tmp_path, configuration, lag=1)
     assert again.suggest("0") == Searcher.FINISHED
-    assert in_common(again.failures) == told
+    assert failure_message(again.failures) == message
 
 
-def test_a_trial_that_still_runs_may_yet_succeed(tmp_path: Path) -> None:
+def test_an_unfinished_trial_between_failures_may_still_succeed(tmp_path: Path) -> None:
     configuration = configure(trials=10).with_values({"cluster.max_failures": 2})
     search = make(tmp_path, configuration, lag=4)
     tasks = [search.suggest(str(number)) for number in range(4)]
     for number in (0, 2, 3):
-        fail(search, tasks[number])
+        fail(search.ledger, tasks[number])
         search.on_trial_complete(str(number), None, error=True)
-    assert not search.hopeless  # trial 1 lies between
+    assert not search.hopeless  # trial 1 runs between them
     train(search.ledger, tasks[1])
     search.on_trial_complete("1", None)
-    assert search.hopeless  # 2 and 3
+    assert search.hopeless  # trials 2 and 3 failed in a row

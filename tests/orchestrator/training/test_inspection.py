@@ -1,41 +1,32 @@
-"""Embeddings and attention of the test part, against the network asked again one by one."""
-
-import dataclasses
+"""Embeddings and attention of the test part, compared with one forward pass per utterance."""
 
 import numpy as np
 import pytest
 import torch
 
-from orchestrator.training.batches import Dataset, make_batch
-from orchestrator.config.sections import Configuration, parse
+from orchestrator.config.sections import Configuration
+from orchestrator.data.dataset import Dataset
 from orchestrator.data.folds import Fold
+from orchestrator.training.batches import make_batch
 from orchestrator.training.inspection import samples
-from orchestrator.training.gradient import fold_run
-
-SMALL = {"first_maps": 2, "maps": 3, "conv_layers": 1, "linear_size": 5, "hidden_size": 4}
-MODELS = {
-    "iaan": {"hidden_size": 8, "attention_size": 8},
-    "acrnn": SMALL,
-    "ssa_crnn_r": SMALL,
-}
+from orchestrator.training.runs import fold_run
+from tests.support.training import in_form, with_model
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_rows_are_what_the_network_says_of_each_utterance(
+@pytest.mark.parametrize("name", ["iaan", "acrnn", "ssa_crnn_r"])
+def test_rows_equal_the_network_output_of_each_utterance(
     name: str, dataset: Dataset, folds: list[Fold], configuration: Configuration
 ) -> None:
-    raw = configuration.resolved() | {"model": {"name": name, **MODELS[name]}, "features": {}}
-    data = dataset if name == "iaan" else dataclasses.replace(dataset, segment=4)
-    run = fold_run(folds[0], data, parse(raw))
+    data = in_form(name, dataset)
+    run = fold_run(folds[0], data, with_model(configuration, name))
     run.train_epoch()
-    found = run.finish().inspection
-    assert [row["utterance"] for row in found] == [data.ids[r] for r in np.sort(folds[0].test)]
-    shown = [row for row in found if row["attention"] is not None]
+    rows = run.finish().inspection
+    assert [row["utterance"] for row in rows] == [data.ids[r] for r in np.sort(folds[0].test)]
+    shown = [row for row in rows if row["attention"] is not None]
     assert sorted(row["truth"] for row in shown) == sorted(data.classes)
-    for row in found:
+    for row in rows:
         index = data.ids.index(row["utterance"])
-        pieces = data.pieces(np.asarray([index]))
-        batch = make_batch(data, pieces)
+        batch = make_batch(data, data.pieces(np.asarray([index])))
         with torch.no_grad():
             output = run.model(batch.current, batch.own, batch.other)
         torch.testing.assert_close(
@@ -49,23 +40,21 @@ def test_rows_are_what_the_network_says_of_each_utterance(
         assert picture[0, 0] in frames[0]
         for curve in row["attention"]:
             weights = output.attention[curve["name"]]
-            expected = torch.cat([w[w > 0] for w in weights])  # padding has none
+            expected = torch.cat([w[w > 0] for w in weights])  # the weights of padding are zero
             torch.testing.assert_close(torch.tensor(curve["weights"]), expected, atol=1e-5, rtol=0)
 
 
-def test_what_does_not_attend_leaves_nothing(
+def test_a_model_without_attention_has_no_rows(
     dataset: Dataset, folds: list[Fold], configuration: Configuration
 ) -> None:
-    raw = configuration.resolved()
-    raw |= {"model": {"name": "linear_svm"}, "features": {}, "training": {}}
-    means = [part.mean(0) for part in np.split(dataset.frames, dataset.offsets[1:-1])]
-    data = dataclasses.replace(dataset, frames=np.stack(means), offsets=np.arange(len(means) + 1))
-    run = fold_run(folds[0], data, parse(raw))
+    run = fold_run(
+        folds[0], in_form("linear_svm", dataset), with_model(configuration, "linear_svm")
+    )
     run.train_epoch()
     assert run.finish().inspection == []
 
 
-def test_samples_are_of_the_median_length() -> None:
+def test_samples_have_the_median_length_of_their_class() -> None:
     labels = np.asarray([0, 1, 0, 0, 1, 2])
     lengths = np.asarray([9, 5, 1, 4, 7, 3])
     assert samples(labels, lengths).tolist() == [3, 1, 5]

@@ -1,3 +1,5 @@
+"""Configurations from plain values and from files."""
+
 import pickle
 from pathlib import Path
 from typing import Any
@@ -5,7 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.config.sections import ConfigError, Configuration, load, parse
+from orchestrator.config.parsing import corpus_section, load, load_corpus, parse
+from orchestrator.config.sections import Configuration
+from orchestrator.errors import ConfigError
 from ser_models import MODELS
 
 MINIMAL: dict[str, Any] = {
@@ -30,6 +34,8 @@ def test_defaults_are_resolved() -> None:
         ("trainig.epochs", 3, "trainig: unknown key; did you mean training?"),
         ("cluster.zzz", 3, "cluster.zzz: unknown key; known keys: workers_per_trial"),
         ("search.zzz", 3, "search.zzz: unknown key; known keys: space, trials"),
+        ("folds.scheme", "kfold", "folds.scheme: no scheme kfold; known: corpus, "),
+        ("folds.test_share", 0.3, "folds.test_share: unknown key; known keys: scheme, selection"),
         ("training.epochs", "many", "training.epochs: .*integer.*'many'"),
         ("training.epochs", 0, "training.epochs: .*greater than or equal to 1.*0"),
         ("model.name", "cnn", "model.name: no model cnn; known: .*iaan"),
@@ -42,7 +48,7 @@ def test_defaults_are_resolved() -> None:
         ("training.learning_rate", float("nan"), "training.learning_rate: "),
     ],
 )
-def test_what_is_wrong_is_named_in_one_line(key: str, value: object, message: str) -> None:
+def test_a_wrong_value_is_named_in_one_line(key: str, value: object, message: str) -> None:
     raw = yaml.safe_load(yaml.safe_dump(MINIMAL | {"search": {"space": "iaan"}}))
     section, _, leaf = key.rpartition(".")
     (raw.setdefault(section, {}) if section else raw)[leaf] = value
@@ -90,7 +96,7 @@ def test_each_model_brings_its_features_and_its_published_training(name: str) ->
     assert configuration.features.name == MODELS[name].features
     for key, value in MODELS[name].training.items():
         assert getattr(configuration.training, key) == value
-    # Workers receive it pickled, though its class has no name that could be imported.
+    # Workers receive the configuration pickled, although no module holds its class.
     assert pickle.loads(pickle.dumps(configuration)) == configuration  # noqa: S301
 
 
@@ -123,7 +129,7 @@ def test_a_value_that_the_model_would_ignore_is_an_error(raw: object, message: s
     ("content", "overrides", "message"),
     [
         (None, [], "no such configuration"),
-        ("a: [", [], "not readable as YAML"),
+        ("a: [", [], "cannot be read as YAML"),
         ("- a", [], "mapping"),
         ("name: x", ["training.epochs"], "key=value"),
         ("name: x", ["name.a=1"], "name is a value"),
@@ -145,3 +151,50 @@ def test_with_values_checks_like_a_file() -> None:
     assert (changed.model.dropout, changed.training.batch_size) == (0.5, 8)
     with pytest.raises(ConfigError, match=r"model\.lambda: unknown key"):
         configuration.with_values({"model.lambda": 0.5})
+
+
+def test_the_options_of_a_scheme_have_defaults_and_bounds() -> None:
+    folds = {"scheme": "random_repeated"}
+    assert parse(MINIMAL | {"folds": folds}).resolved()["folds"] == {
+        "scheme": "random_repeated",
+        "selection": "validation",
+        "folds": 10,
+        "test_share": 0.2,
+        "seed": 0,
+    }
+    with pytest.raises(ConfigError, match=r"folds\.test_share: must be below 0\.5 .*, not 0\.6"):
+        parse(MINIMAL | {"folds": folds | {"test_share": 0.6}})
+    held_out = folds | {"test_share": 0.6, "selection": "held_out"}
+    assert parse(MINIMAL | {"folds": held_out}).resolved()["folds"]["test_share"] == 0.6
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("mine.yaml", "mine"), ("my corpus (2).yml", "my-corpus-2-"), (".hidden.yaml", "hidden")],
+)
+def test_the_name_is_by_default_the_stem_of_the_file(tmp_path: Path, file: str, name: str) -> None:
+    path = tmp_path / file
+    path.write_text(yaml.safe_dump({k: v for k, v in MINIMAL.items() if k != "name"}))
+    configuration = load(str(path))
+    assert configuration.name == name
+    assert configuration.storage == "./runs"
+    assert load(str(path), ["name=other"]).name == "other"
+
+
+def test_a_corpus_needs_no_other_section(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("corpus: {root: m.csv}\nmodel: {name: nonsense}")
+    assert load_corpus(str(path)).classes is None
+    assert load_corpus(str(path), ["corpus.classes=[a, b]"]).classes == ("a", "b")
+    path.write_text("corpus: {rot: m.csv}")
+    with pytest.raises(ConfigError) as caught:
+        load_corpus(str(path))
+    assert str(caught.value).splitlines() == [
+        f"{path}: corpus.root: this key is required",
+        f"{path}: corpus.rot: unknown key; did you mean root?",
+    ]
+    path.write_text("model: {name: iaan}")
+    with pytest.raises(ConfigError, match="corpus: this section is required"):
+        load_corpus(str(path))
+    with pytest.raises(ConfigError, match=r"corpus\.only: .*dictionary"):
+        corpus_section({"root": "x", "only": "improvised"})

@@ -1,0 +1,123 @@
+"""Tables and lines that the commands print for people."""
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.ledger.records import CorpusSummary
+
+if TYPE_CHECKING:
+    from orchestrator.results.comparison import Comparison
+
+
+def print_corpus(summary: CorpusSummary, root: str) -> None:
+    """A corpus's counts, and its problems by reason."""
+    console = Console()
+    table = Table("item", "count", title=f"{summary.corpus}: {root}", title_justify="left")
+    labelled = summary.labelled or 1
+    seconds = summary.duration_s
+    duration = "not known without fetching the recordings" if seconds is None else _clock(seconds)
+    context = (
+        name.replace("_", " ") + (f" {value:.1%}" if isinstance(value, float) else f" {value:,}")
+        for name, value in summary.context
+    )
+    rows = {
+        "utterances": f"{summary.utterances:,}",
+        "labelled": f"{summary.labelled:,}",
+        "duration": duration,
+        "classes": ", ".join(f"{k} {v} ({v / labelled:.1%})" for k, v in summary.classes.items()),
+        "speakers": _counts(summary.speakers),
+        "sessions": _counts(summary.sessions),
+        "dialogues": f"{summary.dialogues:,}",
+        "context": ", ".join(context),
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
+    if not summary.problems:
+        console.print("no problems")
+        return
+    problems = Table("problem", "place", title=f"{len(summary.problems)} problems")
+    for reason in sorted({problem.reason for problem in summary.problems}):
+        files = [problem.file for problem in summary.problems if problem.reason == reason]
+        more = f" and {len(files) - 3:,} more" if len(files) > 3 else ""
+        problems.add_row(reason, ", ".join(files[:3]) + more)
+    console.print(problems)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    names = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return f"{len(counts)}: {names}" if counts else "none"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min {rest:02d} s"
+
+
+def print_values(values: dict[str, Any], title: str) -> None:
+    """Names and values in two columns."""
+    table = Table("item", "value", title=title)
+    for name, value in values.items():
+        table.add_row(name, str(value))
+    Console().print(table)
+
+
+def print_scores(scores: dict[str, Any], page: str) -> None:
+    """The page's place, the best trial's UA, and the nested estimate.
+
+    scores : as `orchestrator.results.summary.summarise` returns them
+    """
+    print(f"report: {page}")
+    best, nested = scores["best"], scores["nested"]
+    if best is None:
+        print("no trial has a score; the report names each reason")
+        return
+    pooled = best["pooled"]["ua"]
+    print(
+        f"best UA: {pooled['value']:.3f} pooled over test utterances "
+        f"(95 % by speakers {_span(pooled)}), trial {best['number']} ({best['trial']})"
+    )
+    if nested:
+        mean = nested["mean_over_folds"]["ua"]
+        print(
+            f"nested UA: {nested['pooled']['ua']:.3f} pooled, {mean['value']:.3f} mean over folds; "
+            f"chance {scores['chance']['ua']:.3f}"
+        )
+    if scores["optimistic"]:
+        print(_OPTIMISTIC)
+
+
+_OPTIMISTIC = "optimistic: epochs and configuration were selected on the part that is reported"
+
+
+def _span(interval: dict[str, float | None]) -> str:
+    low, high = interval["low"], interval["high"]
+    return "not known" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def print_comparison(comparison: "Comparison") -> None:
+    """Two sweeps, the difference between them, and both tests."""
+    for side in (comparison.first, comparison.second):
+        cases = "".join(
+            f"\n  same class as {case.same} of the previous turns ({case.share:.0%} of utterances):"
+            f" WA {case.wa:.3f}, UA {case.ua:.3f}"
+            for case in side.context
+        )
+        print(f"{side.name} ({side.model}): UA {side.ua:.3f} mean over folds{cases}")
+    test = comparison.t_test
+    print(
+        f"difference: {test.mean:+.3f} (95 % {test.low:+.3f} to {test.high:+.3f}, corrected "
+        f"resampled t over {len(comparison.first.folds)} folds, p = {test.p_value:.3g})"
+    )
+    if comparison.mcnemar is None:
+        print("McNemar's test is left out, because utterances are tested in several folds")
+    else:
+        first_only, second_only, p_value = comparison.mcnemar
+        print(
+            f"McNemar, exact: {first_only} utterances are right only in {comparison.first.name}, "
+            f"{second_only} only in {comparison.second.name}, p = {p_value:.3g}"
+        )
+    if comparison.first.optimistic:
+        print(_OPTIMISTIC)

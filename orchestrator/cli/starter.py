@@ -1,0 +1,58 @@
+"""The configuration that `ser init` writes: short, commented, and right for the corpus."""
+
+from collections import Counter
+from pathlib import Path
+
+import yaml
+
+from orchestrator.config.sections import CorpusConfig
+from orchestrator.data.corpus import read_corpus
+from orchestrator.errors import ConfigError
+from search_spaces import FOLDER
+
+_PUBLISHED = {"iemocap": ({"exc": "hap"}, ("ang", "hap", "neu", "sad"))}
+"""Merges and classes of the literature, by corpus."""
+_SMALLEST = 0.05
+"""Share of the labelled utterances below which a label is not proposed as a class."""
+
+
+def starter(corpus: str, root: str, model: str) -> str:
+    """A configuration for a corpus and a model, as YAML. Raises ConfigError."""
+    from ser_models import MODELS
+
+    if model not in MODELS:
+        raise ConfigError(f"--model: no model {model}; known: {', '.join(MODELS)}")
+    table = read_corpus(CorpusConfig(name=corpus, root=root)).manifest.table
+    labels = Counter(label for label in table["emotion"].to_pylist() if label is not None)
+    merge, classes = _PUBLISHED.get(corpus, ({}, ()))
+    if not classes:
+        enough = _SMALLEST * labels.total()
+        classes = tuple(sorted(label for label, count in labels.items() if count >= enough))
+    sessions = len({name for name in table["session"].to_pylist() if name is not None})
+    speakers = len(set(table["speaker"].to_pylist()))
+    if sessions >= 3:
+        scheme, reason = "leave_one_session_out", f"each of the {sessions} sessions is tested once"
+    elif speakers <= 12:
+        scheme, reason = "leave_one_speaker_out", f"each of the {speakers} speakers is tested once"
+    else:
+        scheme = "stratified_group_k_fold"
+        reason = f"each of the {speakers} speakers is tested once, in ten folds"
+    template = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
+    return template.format(
+        corpus=_plain(corpus),
+        root=_plain(root),
+        labels=", ".join(f"{label} ({count})" for label, count in labels.most_common()),
+        merge=_plain(merge),
+        classes=_plain(list(classes)),
+        model=_plain(model),
+        scheme=scheme,
+        reason=reason,
+        # IAAN and its variants share one space.
+        space=model if (FOLDER / f"{model}.yaml").exists() else "iaan",
+    )
+
+
+def _plain(value: object) -> str:
+    """A value as YAML on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
+    return text.removesuffix("\n...\n").strip()

@@ -1,0 +1,208 @@
+"""From a YAML file to a checked configuration."""
+
+import copy
+import difflib
+import functools
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ValidationError, create_model
+
+from orchestrator.config.sections import (
+    FOLDS,
+    Configuration,
+    CorpusConfig,
+    GradientTraining,
+    ModelConfig,
+    TrainingConfig,
+)
+from orchestrator.errors import ConfigError
+
+_UNREADABLE = (yaml.YAMLError, OSError, ValueError, RecursionError)
+"""Errors of a text that is not YAML. Impossible dates and other encodings raise ValueError."""
+
+
+def load(source: str | dict[str, Any], overrides: list[str] | None = None) -> Configuration:
+    """Read a YAML file, or take a dictionary, apply `key=value` overrides, and check the result.
+
+    `name` is by default the file's name without its suffix. Raises ConfigError.
+    """
+    if isinstance(source, dict):
+        return parse(_overridden(copy.deepcopy(source), overrides or []))
+    path = source
+    raw = _read(path, overrides or [])
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(path).stem).lstrip("-._")
+    if isinstance(raw, dict) and stem:
+        raw.setdefault("name", stem)
+    return _in_file(path, parse, raw)
+
+
+def load_corpus(path: str, overrides: list[str] | None = None) -> CorpusConfig:
+    """The corpus section of a YAML file; the other sections are not looked at."""
+    raw = _read(path, overrides or [])
+    if not isinstance(raw, dict) or "corpus" not in raw:
+        raise ConfigError(f"{path}: corpus: this section is required")
+    return _in_file(path, corpus_section, raw["corpus"])
+
+
+def corpus_section(raw: Any) -> CorpusConfig:
+    """Check plain values of the corpus section. Raises ConfigError."""
+    return _validate(CorpusConfig, raw, "corpus")
+
+
+def parse(raw: Any) -> Configuration:
+    """Check plain values. Raises ConfigError with a line for each key that is wrong."""
+    if not isinstance(raw, dict):
+        raise ConfigError(f"a configuration is a mapping of sections, not {type(raw).__name__}")
+    model = _choice(raw, "model", "name", None)
+    scheme = _choice(raw, "folds", "scheme", "leave_one_session_out")
+    return _validate(_configuration(model, scheme), raw)
+
+
+def _choice(raw: dict[str, Any], section: str, key: str, default: str | None) -> str:
+    """The value of a key that decides which other keys there are. Raises ConfigError."""
+    from ser_models import MODELS
+
+    known = list(MODELS) if section == "model" else sorted(FOLDS)
+    values = raw.get(section)
+    if values is None and default is not None:
+        return default
+    if not isinstance(values, dict) or (default is None and key not in values):
+        raise ConfigError(f"{section}.{key}: this key is required; known: {', '.join(known)}")
+    value = values.get(key, default)
+    if not isinstance(value, str) or value not in known:
+        kind = section if section == "model" else key
+        raise ConfigError(f"{section}.{key}: no {kind} {value}; known: {', '.join(known)}")
+    return value
+
+
+@functools.cache
+def _configuration(name: str, scheme: str) -> type[Configuration]:
+    """The class of configurations with one model and one scheme of folds."""
+    from features.sets import FEATURES
+    from ser_models import MODELS
+
+    model = MODELS[name]
+    keys: dict[str, Any] = {
+        key: (parameter.annotation, parameter.default)
+        for key, parameter in model.hyperparameters().items()
+    }
+    keys["name"] = (Literal[name], _with_default(ModelConfig, "name", name))
+    changed: dict[str, Any] = {}
+    for key, value in model.training.items():
+        annotation = GradientTraining.model_fields[key].annotation
+        changed[key] = (annotation, _with_default(GradientTraining, key, value))
+    features = FEATURES[model.features].configuration
+    training = (
+        TrainingConfig
+        if model.fitted
+        else create_model(f"training of {name}", __base__=GradientTraining, **changed)
+    )
+    return create_model(
+        f"configuration of {name}",
+        __base__=Configuration,
+        model=(create_model(f"{name} model", __base__=ModelConfig, **keys), ...),
+        features=(features, features.model_validate({})),
+        training=(training, training()),
+        folds=(FOLDS[scheme], FOLDS[scheme].model_validate({})),
+    )
+
+
+def _with_default(section: type[BaseModel], key: str, default: Any) -> Any:
+    """A section's field, with its bounds and its role, and another default."""
+    field = copy.copy(section.model_fields[key])
+    field.default = default
+    return field
+
+
+def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Set `a.b.c` in nested dicts; missing dicts are made."""
+    *path, last = key.split(".")
+    for part in path:
+        inner = raw.get(part)
+        if inner is None:
+            inner = raw[part] = {}
+        elif not isinstance(inner, dict):
+            raise ConfigError(f"{key}: {part} is a value, not a section")
+        raw = inner
+    raw[last] = value
+
+
+def _read(path: str, overrides: list[str]) -> Any:
+    """The plain values of a YAML file, with overrides. Raises ConfigError."""
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file") from None
+    except _UNREADABLE as error:
+        problem = " ".join(str(error).split())
+        raise ConfigError(f"{path}: cannot be read as YAML: {problem}") from None
+    return _overridden(raw, overrides)
+
+
+def _overridden(raw: Any, overrides: list[str]) -> Any:
+    """`raw` with `key=value` overrides. Raises ConfigError."""
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {override}: write key=value, for instance --set a.b=1")
+        if not isinstance(raw, dict):
+            raise ConfigError("a configuration is a mapping of sections")
+        try:
+            plain = yaml.safe_load(value)
+        except _UNREADABLE:
+            raise ConfigError(f"--set {override}: {value!r} is not a YAML value") from None
+        set_key(raw, key, plain)
+    return raw
+
+
+def _in_file(path: str, check: Any, raw: Any) -> Any:
+    """`check(raw)`; each line of its ConfigError names the file."""
+    try:
+        return check(raw)
+    except ConfigError as error:
+        raise ConfigError("\n".join(f"{path}: {line}" for line in str(error).split("\n"))) from None
+
+
+def _validate(kind: type[Any], raw: Any, section: str = "") -> Any:
+    """An object of `kind`, which is the class of `section`. Raises ConfigError."""
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_explain(kind, error, section)) from None
+
+
+def _explain(kind: type[BaseModel], error: ValidationError, section: str) -> str:
+    """One line for each key that is wrong."""
+    lines = []
+    for problem in error.errors():
+        location = [str(part) for part in problem["loc"]]
+        key = ".".join([section, *location] if section else location)
+        message = problem["msg"].removeprefix("Value error, ")
+        match problem["type"]:
+            case "extra_forbidden":
+                allowed = _keys(kind, location[:-1])
+                close = difflib.get_close_matches(location[-1], allowed, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(allowed)}"
+                lines.append(f"{key}: unknown key; {hint}")
+            case "missing":
+                lines.append(f"{key}: this key is required")
+            case _ if not location:  # about several keys: the message names them
+                lines.append(message)
+            case _:
+                lines.append(f"{key}: {message[0].lower()}{message[1:]}, not {problem['input']!r}")
+    return "\n".join(lines)
+
+
+def _keys(kind: type[BaseModel], location: list[str]) -> list[str]:
+    """The keys of the section at `location`."""
+    section: Any = kind
+    for part in location:
+        annotation = section.model_fields[part].annotation
+        arguments = [annotation, *getattr(annotation, "__args__", ())]
+        section = next(
+            (a for a in arguments if isinstance(a, type) and issubclass(a, BaseModel)), section
+        )
+    return list(section.model_fields)

@@ -1,0 +1,87 @@
+"""The corpus as training reads it: features, labels and context turns in plain arrays."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from features.context import ABSENT
+from ser_models.sequences import Padded
+
+Indices = NDArray[np.int64]
+
+
+class Pieces(NamedTuple):
+    """Utterances as a network reads them: whole, or cut into segments. All arrays are (pieces,).
+
+    rows : the utterance of each piece; the pieces of an utterance are neighbours
+    starts, lengths : the first frame of each piece in the dataset's array, and its frames
+    """
+
+    rows: Indices
+    starts: Indices
+    lengths: Indices
+
+    def take(self, positions: Indices) -> "Pieces":
+        """Return the pieces at `positions`, in that order."""
+        return Pieces(*(part[positions] for part in self))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All data that training reads, in arrays that the workers of a node share.
+
+    frames : (frames, dims) float32, utterance after utterance
+    offsets : (utterances + 1,) int64; utterance i is frames[offsets[i]:offsets[i + 1]]
+    segment : frames of a segment; the last of an utterance may be shorter. None: whole utterances
+    labels : (utterances,) int64 class; negative if the utterance serves as context only
+    own, other : (utterances,) int64 context turns that the model reads, as rows, or ABSENT
+    previous : (2, utterances) int64 classes of the last turns of the same speaker and of the other
+        speaker; negative without such a turn or its class. For analysis: no network reads them
+    ids, speakers : (utterances,) str
+    classes : names of the classes
+    """
+
+    frames: NDArray[np.float32]
+    offsets: Indices
+    segment: int | None
+    labels: Indices
+    own: Indices
+    other: Indices
+    previous: Indices
+    ids: list[str]
+    speakers: list[str]
+    classes: tuple[str, ...]
+
+    @property
+    def dims(self) -> int:
+        """Number of values in a frame."""
+        return int(self.frames.shape[1])
+
+    def whole(self, rows: Indices) -> Pieces:
+        """Return the utterances `rows` in one piece each; ABSENT gives a piece of no frames."""
+        present = rows != ABSENT
+        starts = np.where(present, self.offsets[rows], 0)
+        return Pieces(rows, starts, np.where(present, self.offsets[rows + 1] - starts, 0))
+
+    def pieces(self, rows: Indices) -> Pieces:
+        """Return the utterances `rows` as networks read them: in segments if there are any."""
+        rows, starts, lengths = self.whole(rows)
+        if self.segment is None:
+            return Pieces(rows, starts, lengths)
+        counts = -(-lengths // self.segment)
+        owner = np.repeat(np.arange(len(rows)), counts)
+        number = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        begins = number * self.segment
+        lengths = np.minimum(lengths[owner] - begins, self.segment)
+        return Pieces(rows[owner], starts[owner] + begins, lengths)
+
+    def padded(self, pieces: Pieces) -> Padded:
+        """Return pieces as one batch, with zeros after the frames of each piece."""
+        _, starts, lengths = pieces
+        values = np.zeros((len(starts), max(int(lengths.max(initial=0)), 1), self.dims), np.float32)
+        for i, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+            values[i, :length] = self.frames[start : start + length]
+        return Padded(torch.from_numpy(values), torch.from_numpy(lengths))

@@ -1,0 +1,1 @@
+"""Use of the networks that a sweep trained, without Ray."""

@@ -1,0 +1,218 @@
+"""Workarounds for Ray 2.60, each with its reason and, if there is one, the public issue.
+
+tests/orchestrator/sweep/test_ray_compat.py fails when a workaround is no longer needed, if that can
+be tested.
+"""
+
+import hashlib
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from features.errors import StorageError
+from features.storage import Storage
+from orchestrator.errors import ClusterError
+
+TRAIN_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+}
+"""An empty Train run takes 13 to 17 s with Ray's defaults and 5 to 10 s with these: the controller
+looks at its workers more often, and does not watch for preemptions or export metrics (measured)."""
+
+CONNECT_WITHIN = 10.0
+"""Seconds within which a cluster's head must accept a connection."""
+LOST_AFTER = 4.0
+"""Seconds without an answer after which a head counts as lost."""
+
+
+def set_environment(local: bool) -> None:
+    """Set Ray's environment: less output and, for a local Ray, `TRAIN_ENVIRONMENT`."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    if local:
+        os.environ.update(TRAIN_ENVIRONMENT)
+        os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
+
+
+@contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Silence the C++ core, which prints its log level (ray-project/ray#3662)."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def keep_token_private() -> None:
+    """Create ~/.ray, readable only by its owner, if it does not exist.
+
+    A local Ray writes its token to ~/.ray/auth_token with the default permissions
+    (ray-project/ray#57835), which on most systems let every user read it.
+    """
+    Path("~/.ray").expanduser().mkdir(mode=0o700, exist_ok=True)
+
+
+def check_head_listens(address: str) -> None:
+    """Raise ClusterError if no process listens at HOST:PORT.
+
+    `ray.init` would try for a quarter of an hour (measured; ray-project/ray#43070 is similar).
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdecimal()):
+        return  # `auto`, or a value that Ray refuses at once
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_WITHIN).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ClusterError(
+            f"RAY_ADDRESS: no cluster answers at {address} ({reason}). Start the cluster, correct "
+            f"the address, or unset RAY_ADDRESS to use a local Ray"
+        ) from error
+
+
+def report_lost_head(head: str) -> None:
+    """Print a line if the head at HOST:PORT stops answering.
+
+    Ray waits a minute for it, then ends the driver without a message (ray-project/ray#45570).
+    """
+
+    def watch() -> None:
+        answered = time.monotonic()
+        while time.monotonic() - answered < LOST_AFTER:
+            time.sleep(LOST_AFTER / 4)
+            with suppress(ClusterError):
+                check_head_listens(head)
+                answered = time.monotonic()
+        print(
+            f"ser: the cluster's head at {head} does not answer. If it stays silent, this command "
+            f"ends. Results are on the storage: run the same command on another cluster",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def reservation_mark(storage: Storage, trial: str) -> int:
+    """Bytes of memory that each worker of a trial reserves: 1.0 to 2.05 MB.
+
+    Train's placement groups have no name. This unusual number identifies those of one trial.
+    """
+    digest = hashlib.sha1(f"{storage.root}/{trial}".encode()).hexdigest()
+    return 10**6 + int(digest[:5], 16)
+
+
+def release_reservations(storage: Storage, trial: str) -> None:
+    """Release the resources that earlier runs of a trial still reserve.
+
+    Train reserves resources with a placement group. If its controller is killed, the cleanup
+    process asks the dashboard, which a local cluster does not have, and may not know a new group
+    (ray-project/ray#62753, #65881). The trial would then wait for its own reservation. A group
+    that has lost a node even blocks all other placements.
+    """
+    import ray
+    from ray.util.placement_group import (
+        PlacementGroup,
+        placement_group_table,
+        remove_placement_group,
+    )
+
+    mark = reservation_mark(storage, trial)
+    for name, group in placement_group_table().items():
+        marked = any(bundle.get("memory") == mark for bundle in group["bundles"].values())
+        if marked and group["state"] != "REMOVED":
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(name)))
+
+
+def no_own_retries() -> Any:
+    """A failure configuration for Train without retries: the trial itself retries.
+
+    By default, Train retries errors of its controller forever (`controller_failure_limit`, a
+    hidden option).
+    """
+    import ray.train
+
+    options: dict[str, Any] = {"max_failures": 0, "controller_failure_limit": 0}
+    return ray.train.FailureConfig(**options)
+
+
+def start_failure(error: Exception) -> str | None:
+    """Why Train's worker group did not start: `timeout` or `failure`; None for other errors.
+
+    Train raises internal exceptions, which can only be recognised by name.
+    """
+    kind = type(error).__name__
+    if not kind.startswith("WorkerGroupStartup"):
+        return None
+    return "timeout" if kind == "WorkerGroupStartupTimeoutError" else "failure"
+
+
+def cause_of(error: Any) -> Exception:
+    """The worker's error that explains a failed Train run.
+
+    If the storage fails for one worker, or a worker is lost, the others raise errors too, because
+    they miss it. Train wraps each error in another type.
+    """
+    import ray.exceptions
+
+    causes = []
+    for failure in error.worker_failures.values():
+        lost = getattr(failure, "health_check_failure", failure)
+        causes.append(getattr(failure, "_base_exc", lost))
+    kinds = (StorageError, ray.exceptions.RayError, Exception)
+    return next(cause for kind in kinds for cause in causes if isinstance(cause, kind))
+
+
+def configure_tune() -> None:
+    """Let Ctrl-C end the sweep, allow trials without a score, and turn off Tune's tracebacks.
+
+    Tune's own SIGINT handler ends the sweep as if it were complete (ray-project/ray#50358). A trial
+    that failed has no score, and Tune would refuse that.
+    """
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
+    for name in ("ray.tune", "ray.train._internal.storage"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def interruption_reason(trial: Any) -> str:
+    """Why a Tune trial ended without a record, in one line.
+
+    The trial's own report is best. Tune keeps some errors (out of memory) only as text, in a file
+    of the driver that has no copy on object stores at that moment.
+    """
+    if reported := (trial.last_result or {}).get("interrupted"):
+        return str(reported)
+    file = Path(trial.error_file or "")
+    newest = file.read_text().rpartition("Failure # ")[2] if file.is_file() else ""
+    lines = newest.strip().splitlines() or ["no reason given"]
+    # The memory monitor's long report continues with how it chose the process.
+    return next((line for line in lines if "running low on memory" in line), lines[-1])
+
+
+class SearcherWithoutState(Searcher):
+    """A searcher that saves nothing: Tune pickles its searcher again and again for a restore.
+
+    The ledger is the state; Tune's own restore loses results (ray-project/ray#30861 is similar).
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Does nothing."""

@@ -1,0 +1,88 @@
+"""Runs the trials that the search proposes, under Ray Tune."""
+
+import datetime
+from typing import Any
+
+from orchestrator.config.parsing import parse
+from orchestrator.config.sections import Configuration
+from orchestrator.data.prepare import Prepared
+from orchestrator.errors import ConfigError
+from orchestrator.ledger.ledger import Ledger
+from orchestrator.ledger.records import TrialRecord
+from orchestrator.progress import Narrator
+from orchestrator.sweep.check import check_model, training_speakers
+from orchestrator.sweep.events import events, name_of
+from orchestrator.sweep.ray_compat import configure_tune
+from orchestrator.sweep.resources import Resources
+from orchestrator.sweep.search import Search
+from orchestrator.sweep.trial import Assignment, run_trial
+
+
+def tune_trials(
+    search: Search,
+    configuration: Configuration,
+    prepared: Prepared,
+    ledger: Ledger,
+    resources: Resources,
+    code: str,
+    narrator: Narrator,
+) -> None:
+    """Run all trials that the search still proposes.
+
+    code : digest of the code, for the trials' records (`orchestrator.sweep.identity.combined`)
+
+    Ray must be initialised. Raises OSError if the storage fails.
+    """
+    import ray
+    from ray import tune
+
+    configure_tune()
+    data = ray.put((prepared.dataset, prepared.folds))
+    seed, model = configuration.training.seed, configuration.model.name
+    speakers = training_speakers(prepared.folds, prepared.dataset.speakers)
+    scratch = ledger.storage.child("tune")
+    scratch.filesystem.create_dir(scratch.root, recursive=True)
+
+    def trainable(config: dict[str, Any]) -> None:
+        fields = {key: config[key] for key in ("number", "hyperparameters")}
+        record = TrialRecord(
+            id=config["trial"], model=model, status="complete", seed=seed, code=code, **fields
+        )
+        chosen = parse(config["configuration"])
+        try:
+            check_model(chosen, speakers)
+        except ConfigError as error:
+            failed = record.model_copy(update={"status": "failed", "reason": str(error)})
+            ledger.write_trial(failed)
+            return
+        assignment = Assignment(
+            chosen, record, config["cutoffs"], ledger.storage, resources, [data]
+        )
+        try:
+            run_trial(assignment)
+        except OSError as error:  # the storage has retried for half a minute; Tune must not retry
+            tune.report({"interrupted": f"{type(error).__name__}: {error}"})
+
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"memory": 1e6}),
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            num_samples=search.trials,
+            max_concurrent_trials=None,
+            reuse_actors=True,
+            # TensorBoard shows these names.
+            trial_name_creator=name_of,
+            trial_dirname_creator=name_of,
+        ),
+        run_config=tune.RunConfig(
+            name=datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S"),
+            storage_path=scratch.root,
+            storage_filesystem=scratch.filesystem,
+            callbacks=[events(configuration.training.last_epoch, search, narrator)],
+            # If a trial's own process is lost, it restarts from its checkpoint.
+            failure_config=tune.FailureConfig(max_failures=3),
+            verbose=0,
+        ),
+    )
+    with narrator.bars():
+        tuner.fit()

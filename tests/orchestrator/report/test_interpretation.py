@@ -1,0 +1,71 @@
+"""The figures of attention and of embeddings against an inspection table of random numbers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from orchestrator.ledger.ledger import Ledger
+from orchestrator.ledger.seals import parquet_bytes, sha256
+from tests.support.made_sweep import CLASSES, make_sweep
+from tests.support.report_page import best_of, page_of
+
+
+def with_inspection(ledger: Ledger, speakers: bool) -> list[dict[str, Any]]:
+    """Give the best trial random embeddings and attention, and return the rows."""
+    rng = np.random.default_rng(0)
+    best = best_of(ledger)
+    rows = []
+    for number, row in enumerate(ledger.predictions(best.id).to_pylist()):
+        shown = number in (3, 9)
+        weights = [rng.dirichlet(np.ones(5)).tolist() for _ in range(2)]
+        curves = zip(("emotion", "speaker"), weights, strict=True)
+        rows.append(
+            {
+                "fold": row["fold"],
+                "utterance": row["utterance"],
+                "speaker": row["speaker"],
+                "truth": CLASSES[number % 4],
+                "embedding": rng.normal(size=6).tolist(),
+                "speaker_embedding": rng.normal(size=6).tolist() if speakers else None,
+                "attention": [{"name": name, "weights": w} for name, w in curves]
+                if shown
+                else None,
+                "picture": rng.normal(size=10 * 3).tolist() if shown else None,
+                "bands": 3 if shown else None,
+            }
+        )
+    data = parquet_bytes(pa.Table.from_pylist(rows))
+    ledger.trial_storage(best.id).write("inspection.parquet", data)
+    files = best.files | {"inspection.parquet": sha256(data)}
+    ledger.write_trial(best.model_copy(update={"files": files}))
+    return rows
+
+
+@pytest.mark.parametrize("speakers", [True, False], ids=["with speakers", "emotions only"])
+def test_attention_and_embeddings_of_the_first_fold(tmp_path: Path, speakers: bool) -> None:
+    ledger = make_sweep(tmp_path, ["complete"])
+    assert "figure-attention" not in page_of(ledger).ids()
+    rows = with_inspection(ledger, speakers)
+    page = page_of(ledger)
+    traces = page.figure("attention")["data"]
+    curves = [trace for trace in traces if trace["type"] == "scatter"]
+    shown = sorted((rows[3], rows[9]), key=lambda row: CLASSES.index(row["truth"]))
+    expected = [curve["weights"] for row in shown for curve in row["attention"]]
+    np.testing.assert_allclose([curve["y"] for curve in curves], expected, rtol=1e-3)
+    # The 10 frames are pools of five frames of 10 ms: half a second. A weight is for two frames.
+    np.testing.assert_allclose(curves[0]["x"], [0.05, 0.15, 0.25, 0.35, 0.45])
+    heat = next(trace for trace in traces if trace["type"] == "heatmap")
+    np.testing.assert_allclose(np.asarray(heat["z"]).T.ravel(), shown[0]["picture"], atol=1e-3)
+    placed = page.figure("embeddings")["data"]
+    first = [row for row in rows if row["fold"] == rows[0]["fold"]]
+    panels = 4 if speakers else 2
+    assert sum(len(trace["x"]) for trace in placed) == panels * len(first)
+    by_emotion = {trace["name"]: len(trace["x"]) for trace in placed[:4]}
+    assert by_emotion == {name: sum(row["truth"] == name for row in first) for name in CLASSES}
+    legends = [{t["legend"] for t in placed if (t["name"] in CLASSES) == kind} for kind in (0, 1)]
+    assert not set.intersection(*legends)  # emotions and speakers have the same colours
+    assert ("emotion and speaker together" in page.words()) == speakers
+    assert page_of(ledger).figure("embeddings")["data"] == placed  # the same picture each time

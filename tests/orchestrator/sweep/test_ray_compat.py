@@ -1,0 +1,101 @@
+"""The workarounds for Ray: these tests fail when Ray no longer needs one of them."""
+
+import inspect
+import os
+import pickle
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ray
+
+from features.storage import Storage
+from orchestrator.errors import ClusterError
+from orchestrator.sweep import ray_compat
+
+
+def test_the_workarounds_are_for_the_installed_version() -> None:
+    """If this fails, go through the module: newer Rays may have fixed something."""
+    assert ray.__version__.startswith("2.60."), ray.__version__
+
+
+def test_ray_still_writes_its_token_readable_for_others(tmp_path: Path) -> None:
+    code = "from ray._private.authentication import authentication_token_setup as setup\n"
+    code += "setup.generate_and_save_token()"
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    command = ["sh", "-c", f'umask 022; exec "{sys.executable}" -c "$0"', code]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    mode = (tmp_path / ".ray" / "auth_token").stat().st_mode
+    assert mode & stat.S_IROTH, "remove keep_token_private: Ray protects the token itself"
+
+
+def test_the_token_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for _ in range(2):
+        ray_compat.keep_token_private()
+        assert stat.S_IMODE((tmp_path / ".ray").stat().st_mode) == 0o700
+
+
+def test_train_still_retries_its_controller_forever() -> None:
+    from ray.train import FailureConfig
+
+    default = inspect.signature(FailureConfig).parameters["controller_failure_limit"].default
+    assert default == -1, "remove no_own_retries if Train no longer retries by default"
+    configuration = ray_compat.no_own_retries()
+    assert (configuration.max_failures, configuration.controller_failure_limit) == (0, 0)
+
+
+def test_tune_still_catches_ctrl_c_by_default() -> None:
+    from ray.tune import tune
+
+    assert "TUNE_DISABLE_SIGINT_HANDLER" in inspect.getsource(tune)
+
+
+def test_trains_start_errors_still_have_the_names_that_are_looked_for() -> None:
+    from ray.train.v2._internal import exceptions
+
+    timeout = exceptions.WorkerGroupStartupTimeoutError
+    assert ray_compat.start_failure(timeout.__new__(timeout)) == "timeout"
+    failure = exceptions.WorkerGroupStartupFailedError
+    assert ray_compat.start_failure(failure.__new__(failure)) == "failure"
+    assert ray_compat.start_failure(ValueError("x")) is None
+
+
+def test_trials_of_one_storage_have_different_marks() -> None:
+    storage = Storage.open("/somewhere")
+    marks = [ray_compat.reservation_mark(storage, f"{number:010x}") for number in range(50)]
+    assert len(set(marks)) == 50
+    assert all(10**6 <= mark < 3 * 10**6 for mark in marks)
+    assert ray_compat.reservation_mark(Storage.open("/elsewhere"), f"{0:010x}") != marks[0]
+
+
+def test_an_address_without_a_listener_is_refused_at_once() -> None:
+    with pytest.raises(ClusterError, match=r"no cluster answers at 127\.0\.0\.1:9 .*unset"):
+        ray_compat.check_head_listens("127.0.0.1:9")
+    ray_compat.check_head_listens("auto")
+
+
+def test_a_searcher_without_state_is_pickled_empty(tmp_path: Path) -> None:
+    searcher = ray_compat.SearcherWithoutState(metric="score", mode="max")
+    searcher.secret = object()  # cannot be compared after pickling, so it must be gone
+    assert not vars(pickle.loads(pickle.dumps(searcher)))  # noqa: S301
+    searcher.save_to_dir(str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_the_line_about_memory_is_kept_of_the_monitors_report(tmp_path: Path) -> None:
+    class Trial:
+        last_result = None
+        error_file = str(tmp_path / "error.txt")
+
+    assert ray_compat.interruption_reason(Trial()) == "no reason given"
+    (tmp_path / "error.txt").write_text(
+        "Failure # 1\nold\nFailure # 2\nTask was killed due to the node running low on memory.\n"
+        "Memory on the node was 23 GB.\nSet RAY_memory_usage_threshold to adjust.\n"
+    )
+    reason = ray_compat.interruption_reason(Trial())
+    assert reason == "Task was killed due to the node running low on memory."
+    Trial.last_result = {"interrupted": "OSError: gone"}
+    assert ray_compat.interruption_reason(Trial()) == "OSError: gone"
