@@ -189,8 +189,8 @@ def _explain(kind: type[BaseModel], error: ValidationError, section: str) -> str
                 lines.append(f"{key}: unknown key; {hint}")
             case "missing":
                 lines.append(f"{key}: this key is required")
-            case _ if not location:  # about several keys: the message names them
-                lines.append(message)
+            case _ if not location:  # about several keys, which the message names, or all of them
+                lines.append(f"{section}: {message}".removeprefix(": "))
             case _:
                 lines.append(f"{key}: {message[0].lower()}{message[1:]}, not {problem['input']!r}")
     return "\n".join(lines)

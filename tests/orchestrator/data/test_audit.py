@@ -200,10 +200,10 @@ def test_a_repeated_dropped_or_unlabelled_utterance_is_found(
             problem += f"{row + 1}, u"
         case "dropped":
             folds[number] = dataclasses.replace(fold, test=fold.test[fold.test != row])
-            problem = f"1 utterances with a label are in no part; the first is row {row + 1}, u"
+            problem = f"1 labelled utterances are in no part; the first is row {row + 1}, u"
         case _:
             drawn.labels[row] = -1
-            problem = "1 utterances without a label are in a part; the first is row"
+            problem = "1 utterances without a class are in a part; the first is row"
     with pytest.raises(AuditError, match=problem):
         drawn.audit(folds, config, context=False)
 
@@ -329,7 +329,7 @@ def test_speakers_in_several_sessions_are_named() -> None:
     )
     counts = crossed.audit(crossed.folds(config), config)
     assert counts.crossing == {f"v{i}": ["0", "1", "2"] for i in range(3)}
-    assert "3 speakers occur in several sessions (v0, v1, v2): sessions do not" in counts.notes[1]
+    assert "3 speakers occur in several sessions (v0, v1, v2): a division" in counts.notes[1]
     assert counts.folds[0].shared == {"speaker": 9, "session": 0}
 
 
