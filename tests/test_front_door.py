@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 import orchestrator
+from features import errors as features
 from orchestrator import errors
+from search_spaces import SpaceError
 
 HEAVY = ("torch", "ray", "sklearn", "librosa")
 
@@ -60,3 +62,24 @@ def test_a_notebook_gets_errors_of_the_tree(tmp_path: Path) -> None:
         orchestrator.open_sweep(str(tmp_path))
     with pytest.raises(errors.StorageError, match="s4://bucket"):
         orchestrator.open_sweep("s4://bucket")
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        pytest.param(features.FeatureError("x"), errors.FeatureError, id="features"),
+        pytest.param(features.AudioError("x"), errors.FeatureError, id="audio"),
+        pytest.param(features.ManifestError("x"), errors.ConfigError, id="manifest"),
+        pytest.param(features.DependencyError("x"), errors.DependencyError, id="package"),
+        pytest.param(features.FolderError("x"), errors.FolderError, id="folder"),
+        pytest.param(features.StorageError("x"), errors.StorageError, id="storage"),
+        pytest.param(SpaceError("x"), errors.ConfigError, id="search space"),
+        pytest.param(PermissionError("x"), errors.SerError, id="operating system"),
+    ],
+)
+def test_errors_of_other_packages_become_errors_of_the_tree(
+    raised: Exception, expected: type[errors.SerError]
+) -> None:
+    with pytest.raises(errors.SerError, match="x") as caught, errors.translated():
+        raise raised
+    assert type(caught.value) is expected

@@ -230,9 +230,12 @@ def _run(configuration: "Configuration", fork: str | None = None) -> None:
         finished = run(configuration, fork)
     except HopelessError as error:  # the report is written, and says more
         finished, failure = OpenedSweep(ledger_of(configuration, fork)), error
-    print_scores(finished.scores(), finished.ledger.storage.path("report/index.html"))
+    scores = finished.scores()
+    print_scores(scores, finished.ledger.storage.path("report/index.html"))
     if failure is not None:
         raise failure
+    if scores["best"] is None or scores["trials"]["unfinished"]:
+        sys.exit(1)  # the driver has printed the reasons
 
 
 def main() -> None:

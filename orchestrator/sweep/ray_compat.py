@@ -126,11 +126,8 @@ def release_reservations(storage: Storage, trial: str) -> None:
     that has lost a node even blocks all other placements.
     """
     import ray
-    from ray.util.placement_group import (
-        PlacementGroup,
-        placement_group_table,
-        remove_placement_group,
-    )
+    from ray.util import placement_group_table, remove_placement_group
+    from ray.util.placement_group import PlacementGroup
 
     mark = reservation_mark(storage, trial)
     for name, group in placement_group_table().items():

@@ -182,3 +182,14 @@ def test_version_and_help(command: Command) -> None:
     for name in ("init", "corpus", "extract", "train", "sweep", "demo", "status", "report"):
         assert name in command("--help").stdout
         assert "Usage" in command(name, "--help").stdout
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_run_without_a_score_ends_with_exit_code_1(
+    tmp_path: Path, spoken: Path, command: Command
+) -> None:
+    config = configure(tmp_path, spoken, training={"learning_rate": 1e30, "epochs": 2})
+    done = command("train", config)
+    assert done.returncode == 1
+    assert "no trial has a score" in done.stdout
+    assert "trial 0 failed: fold Ses01, epoch 1: " in done.stderr
