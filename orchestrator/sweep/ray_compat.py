@@ -18,7 +18,6 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from features.errors import StorageError
 from features.storage import Storage
 from orchestrator.errors import ClusterError
 
@@ -171,7 +170,7 @@ def cause_of(error: Any) -> Exception:
     for failure in error.worker_failures.values():
         lost = getattr(failure, "health_check_failure", failure)
         causes.append(getattr(failure, "_base_exc", lost))
-    kinds = (StorageError, ray.exceptions.RayError, Exception)
+    kinds = (OSError, ray.exceptions.RayError, Exception)
     return next(cause for kind in kinds for cause in causes if isinstance(cause, kind))
 
 

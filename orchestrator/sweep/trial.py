@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from features.errors import StorageError
 from features.storage import Storage
 from orchestrator.config.sections import Configuration
 from orchestrator.data.dataset import Dataset
@@ -61,7 +60,7 @@ def run_trial(assignment: Assignment) -> None:
         _fit(assignment)
     except ray.train.WorkerGroupError as error:
         cause = ray_compat.cause_of(error)
-        if isinstance(cause, StorageError):  # it has retried for half a minute
+        if isinstance(cause, OSError):  # our storage has retried, and Train writes by itself
             raise cause from None
         line = (str(cause).splitlines() or [""])[0]
         memory = isinstance(cause, torch.OutOfMemoryError | ray.exceptions.OutOfMemoryError)
