@@ -1,4 +1,4 @@
-"""Every error that a user may meet. The message says what is wrong, in which place, and what to do.
+"""The errors that a user can get. Each message names the fault, its place and the remedy.
 
     SerError               1  the run failed; its results so far are kept
     ├── UsageError         2  wrong use

@@ -156,7 +156,7 @@ def _start_second_driver(place: Place) -> None:
         assert driver.poll() is None
         lease = wait(lambda: _lease(storage))
         kill(driver)
-    # The lease now seems to be of another machine, where the next driver cannot see processes.
+    # Pretend that the lease is of another machine: the next driver cannot see processes there.
     storage.write("lease.json", seal({**lease, "host": "elsewhere"}))
 
 
