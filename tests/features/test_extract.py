@@ -13,19 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from features import audio
 from features.errors import FeatureError, StorageError
 from features.extract import extract, extraction_hash, shards_folder
 from features.manifest import Manifest, normalise, read_manifest
-from features.sets import FEATURES, FeatureConfig
+from features.sets import FEATURES
 from features.sets.emobase_lld45 import EmobaseConfig
-from features.sets.logmel3d import BANDS, LogMelConfig
 from features.storage import Storage
 from features.store import FeatureStore, check_errors
+from tests.support.extraction import CONFIG, run, samples_of
 from tests.support.signals import tone
-
-CONFIG = EmobaseConfig()
-CONFIGS = {name: feature_set.configuration for name, feature_set in FEATURES.items()}
 
 
 def corpus(root: Path, speakers: int = 3, each: int = 4) -> Manifest:
@@ -43,25 +39,8 @@ def manifest_of(root: Path, files: list[str], speakers: list[str]) -> Manifest:
     return Manifest(normalise(pa.table(columns)), str(root))
 
 
-def run(
-    manifest: Manifest,
-    folder: Path,
-    workers: int | None = None,
-    config: FeatureConfig = CONFIG,
-) -> tuple[FeatureStore, list]:
-    calls: list = []
-    store = extract(
-        manifest, config, Storage.open(str(folder)), lambda *args: calls.append(args), workers
-    )
-    return store, calls
-
-
 def shards(folder: Path) -> list[Path]:
     return sorted(folder.rglob("speaker=*/*.parquet"))
-
-
-def samples_of(root: str, file: str) -> np.ndarray:
-    return audio.decode(audio.fetch(Storage.open(root), file))
 
 
 def raw(store: FeatureStore, manifest: Manifest) -> np.ndarray:
@@ -296,101 +275,6 @@ class TestExtraction:
         assert np.abs(features.frames).max() < 50
 
 
-@pytest.fixture(scope="module")
-def turns(spoken: Path) -> Manifest:
-    """Three spoken utterances of each of two speakers, alternating."""
-    whole = read_manifest(str(spoken))
-    speakers = whole.table["speaker"].to_pylist()
-    chosen = list(dict.fromkeys(speakers))[:2]
-    rows = zip(*([i for i, s in enumerate(speakers) if s == c][:3] for c in chosen), strict=True)
-    return Manifest(whole.table.take([i for pair in rows for i in pair]), whole.root)
-
-
-@pytest.fixture(scope="module")
-def stores(
-    ray_cluster: None, turns: Manifest, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, tuple[FeatureStore, list]]:
-    """Each feature set's store and calls of `progress`, all in one folder."""
-    folder = tmp_path_factory.mktemp("stores")
-    stores = {n: run(turns, folder, 1, kind()) for n, kind in CONFIGS.items()}
-    for name, kind in CONFIGS.items():
-        assert run(turns, folder, 1, kind())[1] == [], f"{name} was extracted again"
-    return stores
-
-
-@pytest.mark.parametrize("name", FEATURES)
-class TestEachSet:
-    def test_values_are_those_of_the_file(
-        self, name: str, turns: Manifest, stores: dict[str, tuple[FeatureStore, list]]
-    ) -> None:
-        store, calls = stores[name]
-        assert calls == [(i, 6, None) for i in range(1, 7)]
-        pool = {"pool": 1} if name == "emobase_lld45" else {}
-        features = store.load(turns, CONFIGS[name](normalize="none", **pool))
-        assert features.ids == turns.table["id"].to_pylist()
-        assert features.frames.shape == (features.offsets[-1], FEATURES[name].dims)
-        assert features.frames.dtype == np.float32
-        assert features.frames.flags.c_contiguous
-        for i, file in enumerate(turns.table["file"].to_pylist()):
-            want = FEATURES[name].extract(samples_of(turns.root, file), 16_000)
-            got = features.frames[features.offsets[i] : features.offsets[i + 1]]
-            # A matrix product with more threads may add in another order.
-            np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
-        if name == "emobase_functionals":
-            assert np.diff(features.offsets).tolist() == [1] * 6
-
-    def test_another_sets_configuration_is_refused(
-        self, name: str, turns: Manifest, stores: dict[str, tuple[FeatureStore, list]]
-    ) -> None:
-        for other, kind in CONFIGS.items():
-            if other != name:
-                with pytest.raises(FeatureError, match=f"holds {name}: it has no {other}"):
-                    stores[name][0].load(turns, kind())
-
-    def test_normalised_columns_have_mean_0_and_deviation_1_of_each_speaker(
-        self, name: str, turns: Manifest, stores: dict[str, tuple[FeatureStore, list]]
-    ) -> None:
-        config = {
-            "emobase_lld45": EmobaseConfig(pool=1),
-            "logmel3d": LogMelConfig(normalize="band"),
-        }.get(name, CONFIGS[name]())
-        constant = 0
-        for values in by_speaker(stores[name][0], turns, config):
-            np.testing.assert_allclose(values.mean(axis=0), 0, atol=1e-5)
-            moving = (values != 0).any(axis=0)
-            np.testing.assert_allclose(values[:, moving].std(axis=0), 1, atol=1e-5)
-            constant += int((~moving).sum())
-        # Some functionals are equal in all three utterances: the minimum of F0 is always 0.
-        assert constant == 0 or name == "emobase_functionals"
-        assert constant < 200
-
-
-def by_speaker(store: FeatureStore, manifest: Manifest, config: FeatureConfig) -> list[np.ndarray]:
-    """All frames of each speaker, (frames, dims) float64."""
-    features = store.load(manifest, config)
-    speakers = np.repeat(manifest.table["speaker"].to_pylist(), np.diff(features.offsets))
-    return [features.frames[speakers == s].astype(np.float64) for s in sorted(set(speakers))]
-
-
-def test_each_channel_of_log_mel_is_normalised_as_a_whole(
-    turns: Manifest, stores: dict[str, tuple[FeatureStore, list]]
-) -> None:
-    store, _ = stores["logmel3d"]
-    raw = by_speaker(store, turns, LogMelConfig(normalize="none"))
-    for values, before in zip(by_speaker(store, turns, LogMelConfig()), raw, strict=True):
-        assert before.shape == values.shape
-        for channel in range(3):
-            columns = slice(channel * BANDS, (channel + 1) * BANDS)
-            part = before[:, columns]
-            assert values[:, columns].mean() == pytest.approx(0, abs=1e-5)
-            assert values[:, columns].std() == pytest.approx(1, abs=1e-5)
-            np.testing.assert_allclose(
-                values[:, columns], (part - part.mean()) / part.std(), atol=1e-5
-            )
-        # The bands still differ, so they were not normalised one by one.
-        assert np.abs(values[:, :BANDS].mean(axis=0)).max() > 0.1
-
-
 def test_a_second_run_needs_no_ray(copy: Manifest, tmp_path: Path) -> None:
     first, _ = run(copy, tmp_path / "store")
     pq.write_table(copy.table, f"{copy.root}/manifest.parquet")
@@ -431,5 +315,5 @@ except FeatureError as error:
 
 def test_the_extraction_hash_depends_on_extracted_values_only() -> None:
     assert extraction_hash(CONFIG) == extraction_hash(EmobaseConfig(pool=1, normalize="none"))
-    assert len({extraction_hash(kind()) for kind in CONFIGS.values()}) == 3
+    assert len({extraction_hash(entry.configuration()) for entry in FEATURES.values()}) == 3
     assert len(extraction_hash(CONFIG)) == 16
