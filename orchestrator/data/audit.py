@@ -6,7 +6,7 @@ example a speaker in two parts of a random split, is counted and reported.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from features.context import Indices
+from features.errors import shorten
 from orchestrator.config.sections import FoldsConfig
 from orchestrator.data.folds import Fold, Promise, codes
 from orchestrator.data.schemes import SCHEMES
@@ -102,9 +103,8 @@ def audit(
             f"is {rows.first(wrong)}, tested {times[wrong[0]]} times"
         )
     if broken:
-        more = [f"and {len(broken) - SHOWN} more"] if len(broken) > SHOWN else []
-        rule = f"the folds of {config.scheme} break its rule:"
-        raise AuditError("\n".join([rule, *broken[:SHOWN], *more]))
+        lines = shorten(broken, SHOWN, "\n")
+        raise AuditError(f"the folds of {config.scheme} break its rule:\n{lines}")
     counts = Audit(
         scheme=config.scheme,
         selection=config.selection,
@@ -246,7 +246,8 @@ def _notes(audited: Audit, promise: Promise, normalize: str) -> Iterator[str]:
     if audited.crossing and promise.unit == "session":
         yield (
             f"{len(audited.crossing)} speakers occur in several sessions "
-            f"({few(audited.crossing)}): a division by session does not separate speakers."
+            f"({shorten(list(audited.crossing), SHOWN)}): a division by session does not separate "
+            f"speakers."
         )
     tests = sum(fold.parts["test"].utterances for fold in audited.folds)
     known = sum(fold.shared["speaker"] for fold in audited.folds)
@@ -272,11 +273,5 @@ def _notes(audited: Audit, promise: Promise, normalize: str) -> Iterator[str]:
             if missing and fold.parts[part].utterances:
                 lacking.append(f"{fold.name} has no {', '.join(missing)}")
         if lacking:
-            yield f"A class is missing in the {part} part of {len(lacking)} folds: {few(lacking)}."
-
-
-def few(names: Iterable[str]) -> str:
-    """The first names, and the number of the others."""
-    names = list(names)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+            folds = shorten(lacking, SHOWN)
+            yield f"A class is missing in the {part} part of {len(lacking)} folds: {folds}."

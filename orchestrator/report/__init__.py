@@ -4,9 +4,6 @@ from orchestrator.ledger.ledger import Ledger
 from orchestrator.report.page import render
 from orchestrator.report.tables import folds_csv, trials_csv
 from orchestrator.results.findings import Findings
-from orchestrator.results.summary import summarise
-
-__all__ = ["build", "summarise"]
 
 
 def build(ledger: Ledger, findings: Findings) -> list[str]:

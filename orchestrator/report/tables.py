@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from orchestrator.data.audit import few
+from features.errors import shorten
+from orchestrator.data.audit import SHOWN
 from orchestrator.ledger.records import FOLDS, PartCounts
 from orchestrator.report.labels import cell
 from orchestrator.results.findings import Findings
@@ -46,7 +47,8 @@ def searched(findings: Findings) -> list[dict[str, Any]]:
 
 def lacking(part: PartCounts) -> str:
     """The speakers who lack a class in a part of a fold, in words."""
-    return few(f"{who}: no {', '.join(classes)}" for who, classes in part.lacking.items())
+    names = [f"{who}: no {', '.join(classes)}" for who, classes in part.lacking.items()]
+    return shorten(names, SHOWN)
 
 
 def failures(findings: Findings) -> dict[str, list[int]]:

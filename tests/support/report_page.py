@@ -7,8 +7,9 @@ from typing import Any
 
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import TrialRecord
-from orchestrator.report import build, summarise
+from orchestrator.report import build
 from orchestrator.results.findings import gather
+from orchestrator.results.summary import summarise
 
 MIXED = ["complete", "complete", "pruned", "complete", "failed", "complete", "pruned", "complete"]
 """Statuses of the trials of a typical sweep."""

@@ -119,7 +119,7 @@ def test_audit_table_has_the_counts_of_the_record(tmp_path: Path) -> None:
     assert first == ["Ses01", "300", "60", "80", "4", "2", "0", "0", "0", "9", "", ""]
     assert second[6:10] == ["7", "5", "6", "4"]
     assert second[10].startswith("s00: no sad, neu, s01: no sad, neu, ")
-    assert second[10].endswith("s09: no sad, neu and 2 more")
+    assert second[10].endswith("s09: no sad, neu, and 2 more")
     assert "160 utterances are labelled. No session occurs in two parts" in page.words()
     assert "Tested utterances: 160 in 1 fold." in page.words()
 
