@@ -273,5 +273,5 @@ def _notes(audited: Audit, promise: Promise, normalize: str) -> Iterator[str]:
             if missing and fold.parts[part].utterances:
                 lacking.append(f"{fold.name} has no {', '.join(missing)}")
         if lacking:
-            folds = shorten(lacking, SHOWN)
-            yield f"A class is missing in the {part} part of {len(lacking)} folds: {folds}."
+            listed = shorten(lacking, SHOWN)
+            yield f"A class is missing in the {part} part of {len(lacking)} folds: {listed}."
