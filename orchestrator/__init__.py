@@ -90,7 +90,7 @@ def run(configuration: "Configuration", fork: str | None = None) -> "OpenedSweep
 
     Raises HopelessError if too many trials in a row failed; the report is written all the same.
     """
-    from features.errors import StorageError
+    from features.errors import FolderError, StorageError
     from orchestrator import report
     from orchestrator.errors import HopelessError
     from orchestrator.progress import Narrator
@@ -103,9 +103,12 @@ def run(configuration: "Configuration", fork: str | None = None) -> "OpenedSweep
             run_sweep(configuration, Narrator(), fork)
         except HopelessError as error:
             failure = error
-        except StorageError as error:
+        except FolderError:
+            raise
+        except OSError as error:  # ours, or of Ray, which writes to the storage by itself
+            kind = "" if isinstance(error, StorageError) else f"{type(error).__name__}: "
             kept = "Finished trials are kept: fix the problem, then run the same command"
-            raise StorageError(f"{error}. {kept}") from error
+            raise StorageError(f"{kind}{str(error).strip()}. {kept}") from error
         sweep = OpenedSweep(ledger_of(configuration, fork))
         report.build(sweep.ledger, sweep.findings)
     if failure is not None:

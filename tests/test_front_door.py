@@ -10,7 +10,9 @@ import pytest
 import orchestrator
 from features import errors as features
 from orchestrator import errors
+from orchestrator.config.parsing import parse
 from search_spaces import SpaceError
+from tests.support.sweeps import sections
 
 HEAVY = ("torch", "ray", "sklearn", "librosa")
 
@@ -83,3 +85,40 @@ def test_errors_of_other_packages_become_errors_of_the_tree(
     with pytest.raises(errors.SerError, match="x") as caught, errors.translated():
         raise raised
     assert type(caught.value) is expected
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "message"),
+    [
+        pytest.param(
+            features.StorageError("cannot write x"),
+            errors.StorageError,
+            "cannot write x. Finished trials are kept: fix the problem, then run the same command",
+            id="our storage",
+        ),
+        pytest.param(
+            OSError("listing failed\n"),  # pyarrow's, in a process of Ray
+            errors.StorageError,
+            "OSError: listing failed. Finished trials are kept: fix the problem, then run the same"
+            " command",
+            id="Ray's own access to the storage",
+        ),
+        pytest.param(features.FolderError("x"), errors.FolderError, "x", id="wrong folder"),
+    ],
+)
+def test_a_sweep_that_loses_its_storage_says_how_to_go_on(
+    raised: Exception,
+    expected: type[errors.SerError],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("orchestrator.sweep.run.run_sweep", fail)
+    configuration = parse(sections(tmp_path, tmp_path / "manifest.csv"))
+    with pytest.raises(errors.SerError) as caught:
+        orchestrator.run(configuration)
+    assert type(caught.value) is expected
+    assert str(caught.value) == message

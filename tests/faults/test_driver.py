@@ -98,6 +98,7 @@ def test_drivers_are_killed_and_only_one_works_at_a_time(
         else:
             kill_at(moment, load=0.5)
     assert kills >= len(SELECTED)
+    assert STARTED in place.log.read_text(), "the driver's first line of trials has another text"
     while kills < KILLS - 1:
         starts = place.log.read_text().count(STARTED)
         timer = Timer(chance.uniform(0, 6))
@@ -120,7 +121,7 @@ def test_drivers_are_killed_and_only_one_works_at_a_time(
     faults.note("lease of a driver that died on another machine", place, 1, lost)
 
 
-STARTED = "done before"
+STARTED = "finished before"
 """Part of the line that a driver prints before it starts its trials."""
 
 
