@@ -11,7 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from features.absences import pointer
 from features.errors import AudioError
+from features.recordings import Recordings
 from features.signal import MIN_SAMPLES, SAMPLE_RATE
 from features.storage import Storage
 
@@ -35,14 +37,19 @@ class AudioFile(NamedTuple):
     sha1: str
 
 
-def fetch(storage: Storage, name: str) -> AudioFile:
-    """Read a file's bytes and compute their SHA-1. Raises AudioError if it is missing or empty."""
+def fetch(storage: Storage | Recordings, name: str) -> AudioFile:
+    """Read a file's bytes and compute their SHA-1.
+
+    Raises AudioError if the file is missing or empty, or a pointer of Git in place of it.
+    """
     try:
         data = storage.read(name)
     except FileNotFoundError:
         raise AudioError("missing") from None
     if not data:
         raise AudioError("empty: 0 bytes")
+    if reason := pointer(data):
+        raise AudioError(reason)
     return AudioFile(name, data, hashlib.sha1(data).hexdigest())
 
 

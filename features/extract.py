@@ -15,8 +15,10 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from features import audio
+from features.absences import explain
 from features.errors import FeatureError, StorageError
 from features.manifest import Manifest
+from features.recordings import Recordings
 from features.sets import FEATURES, FeatureConfig
 from features.shards import TASK_SCHEMA, Key, Row, read_index, write_shard
 from features.signal import SAMPLE_RATE
@@ -64,24 +66,31 @@ def extract(
     """
     shards = storage.child(shards_folder(config, manifest.root))
     rows = manifest.table.select(["id", "file", "start", "end", "speaker"]).to_pylist()
-    root = Storage.open(manifest.root)
+    recordings = manifest.recordings()
     files = sorted({row["file"] for row in rows})
     sources = {
         file: f"{info.size}:{info.mtime_ns}"
-        for file, info in zip(files, root.inspect(files), strict=True)
+        for file, info in zip(files, recordings.inspect(files), strict=True)
         if info.type == pafs.FileType.File
     }
     for row in rows:
         row["source"] = sources.get(row["file"])
-    unread = {row["id"]: "missing" for row in rows if row["source"] is None}
+    missing = {row["id"]: row["file"] for row in rows if row["source"] is None}
+    absences = explain(recordings, dict.fromkeys(missing.values()))
+    unread = {
+        name: f"missing: {absence.problem}: {absence.remedy}"
+        if (absence := absences.get(file))
+        else "missing"
+        for name, file in missing.items()
+    }
     index = read_index(shards)
     todo = [r for r in rows if r["source"] is not None and Key.of(r) not in index]
     total = len(unread) + len(todo)
-    for done, utterance in enumerate(unread, start=1):
-        progress(done, total, f"{utterance}: missing")
+    for done, (utterance, reason) in enumerate(unread.items(), start=1):
+        progress(done, total, f"{utterance}: {reason}")
     if todo:
         failed: dict[str, str] = {}
-        status = _compute(config.name, _batches(todo), root, shards, workers)
+        status = _compute(config.name, _batches(todo), recordings, shards, workers)
         for done, (utterance, error, stored) in enumerate(status, start=len(unread) + 1):
             if error and not stored:
                 failed[utterance] = error
@@ -103,7 +112,11 @@ def _batches(rows: list[Row]) -> list[list[Row]]:
 
 
 def _compute(
-    name: str, batches: list[list[Row]], root: Storage, shards: Storage, workers: int | None
+    name: str,
+    batches: list[list[Row]],
+    recordings: Recordings,
+    shards: Storage,
+    workers: int | None,
 ) -> Iterator[tuple[str, str | None, bool]]:
     """Extract the batches on Ray; yield (id, error, whether a shard holds the row)."""
     import ray
@@ -120,7 +133,7 @@ def _compute(
             warnings.simplefilter("ignore", DeprecationWarning)
             dataset = ray.data.from_arrow(tables).map_batches(
                 _Extractor,
-                fn_constructor_args=(name, root, shards),
+                fn_constructor_args=(name, recordings, shards),
                 batch_size=None,  # one block is one batch is one shard
                 batch_format="pyarrow",
                 compute=ray.data.ActorPoolStrategy(size=size),
@@ -171,9 +184,9 @@ _STATUS_SCHEMA = pa.schema(
 class _Extractor:
     """The actor: extracts a batch and writes its shard. It keeps the newest audio file."""
 
-    def __init__(self, name: str, root: Storage, shards: Storage) -> None:
+    def __init__(self, name: str, recordings: Recordings, shards: Storage) -> None:
         self.extract = FEATURES[name].extract
-        self.root = root
+        self.recordings = recordings
         self.shards = shards
         self.file: audio.AudioFile | None = None
 
@@ -198,7 +211,7 @@ class _Extractor:
         row = {**task, "audio": None, "frames": 0, "values": None, "error": None}
         try:
             if self.file is None or self.file.name != task["file"]:
-                self.file = audio.fetch(self.root, task["file"])
+                self.file = audio.fetch(self.recordings, task["file"])
             row["audio"] = self.file.sha1
             samples = audio.decode(self.file, task["start"], task["end"])
             values = self.extract(samples, SAMPLE_RATE)

@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from features.errors import ManifestError, shorten
+from features.recordings import is_uri, leaves_folder
 
-_REQUIRED = ("file", "speaker", "emotion")
+REQUIRED = ("file", "speaker", "emotion")
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -53,12 +54,14 @@ _DURATION = re.compile(
 Columns = dict[str, list[Any]]
 
 
-def normalise(table: pa.Table) -> pa.Table:
+def normalise(table: pa.Table, own: bool = False) -> pa.Table:
     """Return `table` with exactly the columns of `SCHEMA`, checked and with defaults.
+
+    own : whether the user wrote the table, so that `file` may be any path or URI
 
     Raises ManifestError, which lists the first wrong rows and says how to correct them.
     """
-    missing = [name for name in _REQUIRED if name not in table.column_names]
+    missing = [name for name in REQUIRED if name not in table.column_names]
     if missing:
         raise ManifestError(
             f"no column {' or '.join(missing)}: a manifest needs file, speaker and emotion "
@@ -76,7 +79,7 @@ def normalise(table: pa.Table) -> pa.Table:
             columns["turn"] = _parse(table["turn"], _integer, "a whole number", "turn")
         else:
             columns[field.name] = _seconds(table[field.name], field.name)
-    _check_rows(columns)
+    _check_rows(columns, own)
     columns["id"] = _ids(columns)
     columns["turn"] = _turns(columns)
     _check_unique(columns)
@@ -139,12 +142,16 @@ def _seconds(column: pa.ChunkedArray, name: str) -> list[float | None]:
     if pa.types.is_duration(column.type):
         nanoseconds = column.cast(pa.duration("ns")).cast(pa.int64()).to_pylist()
         return [None if value is None else value / 1e9 for value in nanoseconds]
-    return _parse(column, _number, "seconds, or a duration such as 0 days 00:00:01.2", name)
+    kind = "seconds, or a duration such as 0 days 00:00:01.2, with a decimal point"
+    return _parse(column, _number, kind, name)
 
 
-def _leaves_folder(file: str) -> bool:
-    parts = PurePosixPath(file).parts
-    return file.startswith("/") or ".." in parts or not parts
+def _names_no_file(file: str) -> bool:
+    return PurePosixPath(file).name in ("", "..")
+
+
+def _is_other_uri(file: str) -> bool:
+    return is_uri(file) and file.partition("://")[0] not in _SCHEMES
 
 
 def _has_long_component(file: str) -> bool:
@@ -152,22 +159,34 @@ def _has_long_component(file: str) -> bool:
 
 
 _NAMES = [field.name for field in SCHEMA if pa.types.is_string(field.type) and field.name != "text"]
-_TIMES = ("start", "end", "dialogue_start", "dialogue_end")
+TIMES = ("start", "end", "dialogue_start", "dialogue_end")
 _RULES: list[tuple[Sequence[str], Callable[[Any], Any], str]] = [
     (_NAMES, _CONTROL.search, "not contain line ends, tabs or other control characters"),
     (_NAMES, lambda v: len(v) > MOST_CHARACTERS, f"have at most {MOST_CHARACTERS} characters"),
-    (["file"], _leaves_folder, "be a path inside the manifest's folder"),
+    (["file"], _names_no_file, "be the path of a recording"),
     (["file"], _has_long_component, f"have at most {MOST_BYTES} bytes in each component"),
-    (_TIMES, lambda v: not 0 <= v < math.inf, "be a finite number of seconds, at least 0"),
+    (TIMES, lambda v: not 0 <= v < math.inf, "be a finite number of seconds, at least 0"),
 ]
 """Columns, the condition of a wrong value, and the rule that it breaks."""
+_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
+_OUTSIDE = (
+    ["file"],
+    leaves_folder,
+    "be a path inside the corpus's folder: only a table of your own (corpus.name: manifest) may "
+    "name other places",
+)
+_NO_STORAGE = (
+    ["file"],
+    _is_other_uri,
+    f"be a path, or a URI of a storage ({'://, '.join(_SCHEMES)}://): download other recordings",
+)
 
 
-def _check_rows(columns: Columns) -> None:
+def _check_rows(columns: Columns, own: bool) -> None:
     for name in ("file", "speaker"):
         empty = [(i, f"{name} is empty") for i, v in enumerate(columns[name]) if v is None]
         refuse(empty, f"every utterance needs a {name}")
-    for names, is_wrong, rule in _RULES:
+    for names, is_wrong, rule in [*_RULES, _NO_STORAGE if own else _OUTSIDE]:
         for name in names:
             values = ((i, v) for i, v in enumerate(columns[name]) if v is not None and is_wrong(v))
             refuse(((i, f"{name} {v!r:.50}") for i, v in values), f"{name} must {rule}")

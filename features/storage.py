@@ -12,11 +12,25 @@ import functools
 import hashlib
 import logging
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from errno import EACCES, EINVAL, EISDIR, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, EROFS
+from errno import (
+    EACCES,
+    EEXIST,
+    EINVAL,
+    EISDIR,
+    ELOOP,
+    ENAMETOOLONG,
+    ENOENT,
+    ENOTDIR,
+    ENOTEMPTY,
+    EPERM,
+    EROFS,
+    EXDEV,
+)
 from pathlib import Path, PurePosixPath
 from typing import ParamSpec, TypeVar
 from urllib.parse import quote
@@ -36,7 +50,13 @@ WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 PATIENCE = sum(WAITS)
 """Seconds after which no retry starts: attempts, and retries inside a client, take time too."""
 _PERMANENT = {ENOENT, ENOTDIR, EISDIR, EACCES, EPERM, EROFS, EINVAL, ENAMETOOLONG}
+_PERMANENT |= {ELOOP, EEXIST, ENOTEMPTY, EXDEV}
 """Errors that a retry cannot fix."""
+_PERMANENT_REASON = re.compile(
+    r"is a directory|AWS Error (ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY_ID|"
+    r"INVALID_CLIENT_TOKEN_ID|SIGNATURE_DOES_NOT_MATCH|UNRECOGNIZED_CLIENT)\b"
+)
+"""The same, for the errors of pyarrow 26 that have no number."""
 
 
 def _retried(operation: Callable[P, T]) -> Callable[P, T]:
@@ -58,7 +78,8 @@ def _retried(operation: Callable[P, T]) -> Callable[P, T]:
                 reason = " ".join((error.strerror or str(error)).split())
                 problem = f"cannot {operation.__name__.split('_')[0]} {place}: {reason}"
                 late = time.monotonic() - start > PATIENCE
-                if wait is None or late or error.errno in _PERMANENT:
+                permanent = error.errno in _PERMANENT or _PERMANENT_REASON.search(reason)
+                if wait is None or late or permanent:
                     raise StorageError(problem) from error
                 logger.warning("%s; next attempt in %g s", problem, wait)
                 time.sleep(wait)
@@ -118,11 +139,16 @@ class Storage:
         parts = PurePosixPath(name).parts
         if name.startswith("/") or ".." in parts or "\0" in name:
             raise ValueError(f"{name!r} is not a name inside {self.root}")
-        return "/".join([self.root, *parts])
+        return "/".join([self.root.rstrip("/"), *parts]) if parts else self.root
 
     def child(self, name: str) -> "Storage":
         """The folder `name` inside this storage."""
         return Storage(self.filesystem, self.path(name), self.waits)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is a folder of this machine's file system."""
+        return isinstance(self.filesystem, pafs.LocalFileSystem)
 
     def exists(self, name: str) -> bool:
         """Whether a file or folder has this name."""
@@ -147,7 +173,7 @@ class Storage:
     def write(self, name: str, data: bytes | pa.Buffer) -> None:
         """Write a file. A reader sees the old content or the complete new content."""
         target = self.path(name)
-        if not isinstance(self.filesystem, pafs.LocalFileSystem):
+        if not self.is_local:
             with self.filesystem.open_output_stream(target) as stream:
                 stream.write(data)
             return
@@ -175,6 +201,13 @@ class Storage:
         selector = pafs.FileSelector(self.path(name), allow_not_found=True, recursive=recursive)
         return [*self.filesystem.get_file_info(selector)]
 
+    def dead_links(self, name: str = "") -> set[str]:
+        """Links in the local folder `name` that lead nowhere: pyarrow does not list them."""
+        if not self.is_local or not os.path.isdir(self.path(name)):
+            return set()
+        with os.scandir(self.path(name)) as entries:
+            return {e.name for e in entries if e.is_symlink() and not os.path.exists(e.path)}
+
     def list(self, name: str = "", recursive: bool = False) -> list[str]:
         """Sorted names of the files and folders in `name`, without those that start with a dot."""
         names = (info.path[len(self.root) + 1 :] for info in self.list_infos(name, recursive))
@@ -185,7 +218,7 @@ class Storage:
         """Rename a damaged file and keep it for inspection; return the new name."""
         renamed = f"{name}.damaged-{time.time_ns()}"
         logger.warning("%s is damaged (%s): renamed to %s", self.path(name), reason, renamed)
-        if isinstance(self.filesystem, pafs.LocalFileSystem):
+        if self.is_local:
             self.filesystem.move(self.path(name), self.path(renamed))
         else:  # object stores cannot rename, and some cannot copy under every name
             self.write(renamed, self.read_buffer(name))

@@ -54,9 +54,11 @@ def read_audformat(root: str) -> Manifest:
         row["gender"] = row["gender"] or sex
         row["split"] = split_of.get(segment)
         rows.append(dict(zip(("file", "start", "end"), segment, strict=True)) | row)
-    missing = tree.missing(row["file"] for row in rows)
+    spelled = tree.spell((row["file"] for row in rows), "the database")
+    for row in rows:
+        row["file"] = spelled.get(row["file"], row["file"])
     remedy = "fetch the media too, or its utterances fail at extraction"
-    tree.add_problem(missing, "named by the database, but does not exist", remedy)
+    tree.report_missing((row["file"] for row in rows), "the database", remedy)
     return tree.manifest(rows)
 
 

@@ -12,7 +12,6 @@ A line is a JSON object: key, dataset, wav (relative to the folder of `data` and
 sample_rate, length, task, emo, channel; for a segment also start_time and end_time.
 """
 
-import csv
 import json
 import re
 from collections.abc import Iterable
@@ -21,6 +20,8 @@ from typing import Any
 from features.corpora.tree import Tree, base
 from features.errors import ManifestError, shorten
 from features.manifest import Manifest
+from features.recordings import leaves_folder
+from features.text_table import read_text_table
 
 SPEAKERS = {
     "aesdd": r"\((\d+)\)$",
@@ -86,8 +87,13 @@ def read_emobox(root: str) -> Manifest:
     column, values = _official(data, parts, rows)
     for key, row in rows.items():
         row[column] = values.get(key)
+    _check_inside(data, rows)
+    first = next(iter(rows.values()))["file"]
+    audio = _above(data, re.split(r"[/\\]", first)[0])
+    spelled = audio.spell((row["file"] for row in rows.values()), "EmoBox")
+    for row in rows.values():
+        row["file"] = spelled.get(row["file"], row["file"])
     files = [row["file"] for row in rows.values()]
-    audio = _above(data, files[0].partition("/")[0])
     audio.compare(
         files,
         "EmoBox",
@@ -97,6 +103,16 @@ def read_emobox(root: str) -> Manifest:
     )
     table = audio.manifest(list(rows.values())).table
     return Manifest(table, audio.root, data.problems + audio.problems)
+
+
+def _check_inside(data: Tree, rows: _Rows) -> None:
+    """Raise ManifestError if a recording is not below EmoBox's folder."""
+    outside = [f"{r['place']}: {r['file']!r}" for r in rows.values() if leaves_folder(r["file"])]
+    if outside:
+        raise ManifestError(
+            f"{data.root}: wav must be relative to EmoBox's folder, such as "
+            f"downloads/emodb/wav/03a01Wa.wav. {shorten(outside, separator='; ')}"
+        )
 
 
 def _manifests(data: Tree) -> tuple[str, dict[str, dict[str, str]]]:
@@ -168,12 +184,11 @@ def _read(data: Tree, file: str, rows: _Rows) -> set[str]:
 def _add_speakers(data: Tree, name: str, rows: _Rows) -> None:
     """Add the unknown speakers. Raises ManifestError if a speaker stays unknown."""
     table = data.find("speakers.csv")
-    lines = csv.DictReader(data.text(table).split("\n")) if table else ()
-    listed = {line.get("key"): line.get("speaker") for line in lines}
+    listed = _listed_speakers(data, table) if table else {}
     pattern = re.compile(SPEAKERS[name]) if name in SPEAKERS else None
     for key, row in rows.items():
         speaker = row["speaker"] or listed.get(key)
-        if not speaker and pattern and (match := pattern.search(row["file"].rpartition(".")[0])):
+        if not speaker and pattern and (match := pattern.search(_stem(row["file"]))):
             speaker = "".join(match.groups())
         row["speaker"] = str(speaker or "")
     unknown = [key for key, row in rows.items() if not row["speaker"]]
@@ -183,6 +198,21 @@ def _add_speakers(data: Tree, name: str, rows: _Rows) -> None:
             f"({shorten(unknown)}), because neither EmoBox nor the file names of {name} give it. "
             f"Put a table speakers.csv with the columns key and speaker into {data.root}"
         )
+
+
+def _listed_speakers(data: Tree, table: str) -> dict[str, str]:
+    """The speakers of `speakers.csv` by key."""
+    try:
+        columns = read_text_table(data.storage.read(table), ("key", "speaker")).columns
+    except ManifestError as error:
+        raise ManifestError(f"{data.root}/{table}: {error}") from error
+    keys, speakers = columns.get("key", []), columns.get("speaker", [])
+    return {key.strip(): name.strip() for key, name in zip(keys, speakers, strict=False)}
+
+
+def _stem(file: str) -> str:
+    """The path without its suffix, with `/` only."""
+    return file.replace("\\", "/").rpartition(".")[0]
 
 
 def _official(

@@ -51,9 +51,9 @@ def read_nemo(root: str) -> Manifest:
                 "text": next((record[name] for name in _TEXT if record.get(name)), None),
             }
         )
-    missing = tree.missing(str(row["file"]) for row in rows) if folder else []
-    remedy = "unpack the rest of samples/, or its utterance fails at extraction"
-    tree.add_problem(missing, f"named by {table}, but does not exist", remedy)
+    if folder:
+        remedy = "unpack the rest of samples/, or its utterance fails at extraction"
+        tree.report_missing((str(row["file"]) for row in rows), table, remedy)
     problem = f"a recording that {table} does not name, skipped"
     tree.add_problem(recordings.values(), problem, "add a row for it, or ignore this")
     return tree.manifest(rows)

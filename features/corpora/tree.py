@@ -12,9 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from features.absences import Absence, dead_link, explain, nearest
 from features.errors import ManifestError, shorten
 from features.manifest import Manifest, Problem, normalise
-from features.storage import Storage
+from features.recordings import Recordings, cleaned, folder_of, leaves_folder
+from features.text_table import decode
 
 AUDIO = (".wav", ".flac", ".aiff", ".aif", ".ogg", ".opus", ".m4a", ".mp3", ".mp4", ".avi")
 """Suffixes of recordings, the preferred formats first."""
@@ -22,25 +24,32 @@ AUDIO = (".wav", ".flac", ".aiff", ".aif", ".ogg", ".opus", ".m4a", ".mp3", ".mp
 _DEPTH = 12  # folders below the root; archives that unpack under a long path have six
 _NAMES = 1_000_000  # files and folders below the root; more are a whole disk, not a corpus
 _PARTIAL = "unpack the rest, or continue with a part of the corpus"
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 _CLUTTER = re.compile(r"\._.*|\.DS_Store|Thumbs\.db|desktop\.ini|__MACOSX", re.IGNORECASE)
 
 
 class Tree:
     """The files below a corpus's root. Names are POSIX paths relative to it, as on the disk.
 
+    own : whether names may leave the folder, because the user wrote the table
+
     Raises ManifestError if the root is not a folder.
     """
 
-    def __init__(self, root: str) -> None:
-        self.storage = Storage.open(root)
+    def __init__(self, root: str, own: bool = False) -> None:
+        self.recordings = Recordings.open(root, own)
+        self.storage = self.recordings.folder
         self.root = root if "://" in root else self.storage.root
         self._problems: dict[tuple[str, str, str], dict[str, None]] = {}
         self._listed: dict[str, tuple[list[str], list[str]]] = {}
+        self._dead: dict[str, Absence] = {}
         kind = self.storage.inspect([""])[0].type
         if kind == pafs.FileType.File:
-            raise ManifestError(f"{root} is a file: unpack it, then give the folder")
+            packed = PurePosixPath(root).suffix.lower() in _ARCHIVES
+            remedy = "unpack it, then give the folder" if packed else "give the corpus's folder"
+            raise ManifestError(f"{root} is a file: {remedy}")
         if kind != pafs.FileType.Directory:
-            raise ManifestError(f"{root}: no such folder")
+            raise ManifestError(f"{root}: no such folder: {nearest(self.storage)}")
 
     def add_problem(
         self, files: str | Iterable[str], problem: str, remedy: str, unit: str = "file"
@@ -63,8 +72,10 @@ class Tree:
         if folder not in self._listed:
             files: list[str] = []
             folders: list[str] = []
-            for info in self.storage.list_infos(folder):
-                name = f"{folder}/{base(info.path.rstrip('/'))}".removeprefix("/")
+            storage, place = self.recordings.place(folder)
+            start = folder if folder in ("", "/") else f"{folder}/"
+            for info in storage.list_infos(place):
+                name = start + base(info.path.rstrip("/"))
                 if _CLUTTER.fullmatch(base(name)):
                     problem = "left behind by a file manager, skipped"
                     self.add_problem(name, problem, "delete it, or ignore this")
@@ -73,9 +84,15 @@ class Tree:
                         folders.append(name)
                 elif info.type == pafs.FileType.File:
                     files.append(name)
-                else:  # a broken link, or a pipe or device, which may block a reader forever
-                    remedy = "replace the link by its file, or delete it"
+                else:  # a pipe or device, which may block a reader forever
+                    remedy = "replace it by a file, or delete it"
                     self.add_problem(name, "not a regular file, skipped", remedy)
+            for link in sorted(storage.dead_links(place)):
+                if not link.startswith("."):
+                    absence = dead_link(f"{storage.path(place)}/{link}")
+                    self._dead[start + link] = absence
+                    problem = f"{absence.problem}, so it cannot be read"
+                    self.add_problem(start + link, problem, absence.remedy)
             self._listed[folder] = sorted(files), sorted(folders)
         return self._listed[folder]
 
@@ -111,15 +128,8 @@ class Tree:
 
     def text(self, name: str) -> str:
         """A file's text: UTF-8, UTF-16 with a byte order mark, or Windows-1252."""
-        data = self.storage.read(name)
-        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-            text, encoding = data.decode("utf-16", errors="replace"), "UTF-16"
-        else:
-            try:
-                text, encoding = data.decode("utf-8-sig"), "UTF-8"
-            except UnicodeDecodeError:
-                # Windows-1252 has five undefined bytes, which become replacement characters.
-                text, encoding = data.decode("cp1252", errors="replace"), "Windows-1252"
+        # Windows-1252 has five undefined bytes, which become replacement characters.
+        text, encoding = decode(self.storage.read(name), errors="replace")
         if encoding != "UTF-8":
             remedy = "check its text; ids, times and labels are plain ASCII and not affected"
             self.add_problem(name, f"not UTF-8, read as {encoding}", remedy)
@@ -133,26 +143,72 @@ class Tree:
         return [(number, line.strip()) for number, line in lines if line.strip()]
 
     def missing(self, files: Iterable[str]) -> list[str]:
-        """The members of `files` that do not exist, each once."""
+        """The members of `files` that do not exist, each once.
+
+        Raises ManifestError if a file is outside the root and the table is not the user's own.
+        """
+        names = {file: cleaned(file) for file in files}
+        outside = [file for file in names if leaves_folder(file)]
+        if outside and not self.recordings.own:
+            raise ManifestError(
+                f"{self.root}: the corpus names {len(outside)} recordings outside this folder "
+                f"({shorten(outside)}): correct its table, so that it names them by paths inside it"
+            )
         listed: dict[str, set[str]] = {}
-        absent: dict[str, None] = {}
-        for file in files:
-            folder = file.rpartition("/")[0]
+        for name in names.values():
+            folder = folder_of(name)
             if folder not in listed:
                 listed[folder] = set(self.entries(folder)[0])
-            if file not in listed[folder]:
-                absent[file] = None
-        return list(absent)
+        return [file for file, name in names.items() if name not in listed[folder_of(name)]]
+
+    def _absences(self, files: Iterable[str]) -> tuple[list[str], dict[str, Absence]]:
+        """The missing members of `files` without and with a special reason.
+
+        Links that lead nowhere are left out, because `entries` has reported them.
+        """
+        absent = [file for file in self.missing(files) if cleaned(file) not in self._dead]
+        reasons = explain(self.recordings, absent)
+        return [file for file in absent if file not in reasons], reasons
+
+    def spell(self, files: Iterable[str], source: str) -> dict[str, str]:
+        """The names on the storage of those `files` that `source` spells in another way, if they
+        are surely the same files."""
+        same = {file: a for file, a in self._absences(files)[1].items() if a.same}
+        self._report(same, source, ", read as on the disk", "nothing to do, or ")
+        return {file: str(absence.found) for file, absence in same.items()}
+
+    def report_missing(self, files: Iterable[str], source: str, remedy: str) -> None:
+        """Report recordings that `source` names but that do not exist."""
+        plain, reasons = self._absences(files)
+        self.add_problem(plain, f"named by {source}, but does not exist", remedy)
+        self._report(reasons, source)
+
+    def _report(
+        self, absences: dict[str, Absence], source: str, outcome: str = "", before: str = ""
+    ) -> None:
+        remedies: dict[str, str] = {}
+        for file, (problem, remedy, found, _) in absences.items():
+            example = f"{before}{remedy}{' and so on' if found else ''}"
+            remedy = remedies.setdefault(problem, example)
+            self.add_problem(file, f"named by {source}, but {problem}{outcome}", remedy)
 
     def compare(self, files: list[str], source: str, put: str, ignore: str) -> None:
         """Report recordings that `source` names but that do not exist (remedy `put`), and
         recordings in the same folders that `source` does not name (remedy `ignore`)."""
-        self.add_problem(self.missing(files), f"named by {source}, but does not exist", put)
+        files = [cleaned(file) for file in files]
+        self.report_missing(files, source, put)
         named = set(files)
-        for folder in dict.fromkeys(file.rpartition("/")[0] for file in files):
+        for folder in dict.fromkeys(map(folder_of, files)):
             others = (n for n in self.entries(folder)[0] if is_audio(n) and n not in named)
             problem = f"a recording that {source} does not name, skipped"
             self.add_problem(others, problem, ignore)
+
+    def dead_links(self) -> str:
+        """A sentence about the links that lead nowhere, or an empty text."""
+        if not self._dead:
+            return ""
+        name, absence = next(iter(self._dead.items()))
+        return f". {len(self._dead)} files, such as {name}: {absence.problem}: {absence.remedy}"
 
     def expect(self, unit: str, expected: Iterable[str], present: Iterable[str]) -> None:
         """Add a problem for each part of the whole corpus that is missing."""
@@ -167,7 +223,7 @@ class Tree:
     def manifest(self, rows: list[dict[str, Any]]) -> Manifest:
         """The manifest of `rows`, which all have the same keys, with the problems so far."""
         if not rows:
-            raise ManifestError(f"{self.root}: no utterance in this corpus")
+            raise ManifestError(f"{self.root}: no utterance in this corpus{self.dead_links()}")
         columns = {key: [row[key] for row in rows] for key in rows[0]}
         try:
             table = pa.table(columns)
@@ -233,7 +289,7 @@ def by_name(
     if not files:
         raise ManifestError(
             f"{root} is not {corpus}: none of its {len(recordings)} recordings has a name like "
-            f"{example}. Give the folder in which you unpacked the archive"
+            f"{example}. Give the folder in which you unpacked the archive{tree.dead_links()}"
         )
     tree.add_problem(
         (name for name, match in matches.items() if not match),

@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -38,8 +38,6 @@ def read_corpus(corpus: CorpusConfig) -> Corpus:
         raise ConfigError(f"corpus.name: no corpus {corpus.name}; known: {known}")
     try:
         manifest = CORPORA[corpus.name](corpus.root)
-    except FileNotFoundError:
-        raise ConfigError(f"corpus.root: {corpus.root} does not exist") from None
     except (ManifestError, OSError) as error:
         raise ConfigError(f"corpus.root: {error}") from None
     except csv.Error as error:
@@ -71,4 +69,4 @@ def read_corpus(corpus: CorpusConfig) -> Corpus:
             )
     position = {name: index for index, name in enumerate(classes)}
     numbers = np.asarray([position.get(label, -1) for label in merged], dtype=np.int64)
-    return Corpus(Manifest(table, manifest.root, manifest.problems), numbers, classes)
+    return Corpus(replace(manifest, table=table), numbers, classes)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 
 from features.context import ABSENT, Indices, previous_turns, random_turns
 from features.extract import extract
-from features.manifest import Manifest
 from features.storage import Storage
 from features.store import check_errors
 from orchestrator.config.sections import Configuration
@@ -111,7 +110,7 @@ def prepare(
     place = np.full(len(manifest.table) + 1, ABSENT, dtype=np.int64)
     place[kept] = np.arange(len(kept))
     if len(kept) < len(manifest.table):
-        remaining = Manifest(manifest.table.take(kept), manifest.root, manifest.problems)
+        remaining = replace(manifest, table=manifest.table.take(kept))
         corpus = Corpus(remaining, plan.corpus.labels[kept], plan.corpus.classes)
         if (corpus.labels < 0).all():
             raise ConfigError("features.max_errors: no labelled utterance has features; lower it")

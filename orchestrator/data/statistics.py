@@ -1,14 +1,14 @@
 """Counts of a corpus, for `ser corpus` and the report."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow.fs as pafs
 
+from features.absences import LONGEST_POINTER, pointer
 from features.context import ABSENT, Indices, previous_turns
 from features.manifest import Manifest, Problem
-from features.storage import Storage
 from orchestrator.ledger.records import ContextCounts, CorpusSummary, ProblemRecord
 
 
@@ -73,8 +73,7 @@ def duration(manifest: Manifest) -> tuple[float | None, list[Problem]]:
     """
     names = ("file", "start", "end", "dialogue_start", "dialogue_end")
     columns = (manifest.table[name].to_pylist() for name in names)
-    storage = Storage.open(manifest.root)
-    local = isinstance(storage.filesystem, pafs.LocalFileSystem)
+    recordings = manifest.recordings()
     headers: dict[str, float] = {}
     problems: list[Problem] = []
     total = 0.0
@@ -83,11 +82,12 @@ def duration(manifest: Manifest) -> tuple[float | None, list[Problem]]:
             total += end - (start or 0.0)
         elif start is None and dialogue_start is not None and dialogue_end is not None:
             total += dialogue_end - dialogue_start
-        elif not local:
-            return None, []
         else:
+            path = recordings.local_path(file)
+            if path is None:
+                return None, []
             if file not in headers:
-                headers[file] = _length(storage.path(file), file, problems)
+                headers[file] = _length(path, file, problems)
             total += max(headers[file] - (start or 0.0), 0.0)
     return total, problems
 
@@ -99,8 +99,10 @@ def _length(path: str, file: str, problems: list[Problem]) -> float:
     try:
         info = soundfile.info(path)
     except (soundfile.LibsndfileError, OSError) as error:
-        if Storage.open(path).filesystem.get_file_info(path).type == pafs.FileType.File:
-            reason = f"its length is unknown: {getattr(error, 'error_string', error)}"
+        if os.path.isfile(path):
+            with open(path, "rb") as opened:
+                reason = pointer(opened.read(LONGEST_POINTER + 1))
+            reason = reason or f"its length is unknown: {getattr(error, 'error_string', error)}"
             problems.append(Problem(file, reason))
         return 0.0
     return float(info.frames / info.samplerate)
