@@ -38,18 +38,18 @@ class Absence(NamedTuple):
 def pointer(data: bytes) -> str | None:
     """The reason if `data` is what Git stores in place of a large file, else None."""
     if len(data) <= LONGEST_POINTER and data.startswith(_LFS):
-        return "a pointer of Git LFS in place of the recording: get it with `git lfs pull`"
+        return "a pointer of Git LFS in place of the file: get it with `git lfs pull`"
     if len(data) <= LONGEST_POINTER and _ANNEX.match(data):
-        return f"a pointer of git-annex in place of the recording: {_GET}"
+        return f"a pointer of git-annex in place of the file: {_GET}"
     return None
 
 
 def dead_link(path: str) -> Absence:
     """Why the local link `path` leads nowhere."""
     if _ANNEX.match(os.fsencode(os.readlink(path))):
-        return Absence("a link to content that git-annex has not fetched", _GET)
+        return Absence("not a file: git-annex has not fetched the content that it links to", _GET)
     remedy = "restore the file that the link names, or replace the link by its file"
-    return Absence("a link to a file that does not exist", remedy)
+    return Absence("not a file: it links to a file that does not exist", remedy)
 
 
 def nearest(storage: Storage, name: str = "") -> str:
@@ -64,7 +64,7 @@ def nearest(storage: Storage, name: str = "") -> str:
     while not os.path.isdir(folder):
         if os.path.islink(folder):
             absence = dead_link(folder)
-            return f"{folder} is {absence.problem}, so {absence.remedy}"
+            return f"{folder} is {absence.problem}: {absence.remedy}"
         folder = os.path.dirname(folder)
     try:
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
@@ -84,8 +84,8 @@ def explain(recordings: Recordings, files: Iterable[str]) -> dict[str, Absence]:
 def _explain(recordings: Recordings, file: str, spelling: "_Spelling") -> Absence | None:
     path = recordings.local_path(file)
     if path and os.path.exists(path):
-        kind = "a folder" if os.path.isdir(path) else "not a regular file"
-        return Absence(kind, "write the path of a recording")
+        kind = "a folder" if os.path.isdir(path) else "a pipe or a device"
+        return Absence(f"not a file: it is {kind}", "write the path of a recording")
     while path and not os.path.exists(path):
         if os.path.islink(path):
             return dead_link(path)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from features.absences import nearest
+from features.absences import nearest, pointer
 from features.errors import ManifestError, shorten
 from features.manifest_rows import REQUIRED, TIMES, refuse
 from features.manifest_rows import SCHEMA as SCHEMA
@@ -25,6 +25,8 @@ from features.text_table import read_text_table
 
 _TEXT = (".csv", ".tsv", ".txt")
 _SUFFIXES = (*_TEXT, ".parquet")
+_TABLES = (".csv", ".tsv", ".parquet")
+"""Suffixes that only tables have."""
 _COMMA = re.compile(r"\s*\d+,\d+\s*")
 _POINT = re.compile(r"\s*\d+\.\d+\s*")
 
@@ -93,6 +95,8 @@ def read_rows(path: str) -> Rows:
             ".parquet file"
         )
     data = storage.read(name)
+    if reason := pointer(data):
+        raise ManifestError(f"{path}: {reason}")
     try:
         table, problem = (read_table(data), None) if suffix == ".parquet" else _read_text(data)
     except (ManifestError, ParquetError) as error:
@@ -144,7 +148,7 @@ def _tables(folder: Storage) -> list[str]:
     below = [""]
     for _ in range(2):
         names = [name for parent in below for name in folder.list(parent)]
-        found = [name for name in names if PurePosixPath(name).suffix.lower() in _SUFFIXES]
+        found = [name for name in names if PurePosixPath(name).suffix.lower() in _TABLES]
         if found:
             break
         infos = folder.inspect(names)

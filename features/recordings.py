@@ -24,8 +24,12 @@ def is_uri(file: str) -> bool:
 
 
 def leaves_folder(file: str) -> bool:
-    """Whether `file` may be outside the folder that names are relative to."""
-    return file.startswith("/") or ".." in PurePosixPath(file).parts or is_uri(file)
+    """Whether `file` may be outside the folder that names are relative to.
+
+    A name with a zero byte counts too, because it is not the name of a file.
+    """
+    parts = PurePosixPath(file).parts
+    return file.startswith("/") or ".." in parts or "\0" in file or is_uri(file)
 
 
 def cleaned(file: str) -> str:

@@ -210,7 +210,8 @@ class Storage:
 
     def list(self, name: str = "", recursive: bool = False) -> list[str]:
         """Sorted names of the files and folders in `name`, without those that start with a dot."""
-        names = (info.path[len(self.root) + 1 :] for info in self.list_infos(name, recursive))
+        start = len(self.root.rstrip("/")) + 1
+        names = (info.path[start:] for info in self.list_infos(name, recursive))
         return sorted(name for name in names if not PurePosixPath(name).name.startswith("."))
 
     @_retried

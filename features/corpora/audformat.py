@@ -40,7 +40,9 @@ def read_audformat(root: str) -> Manifest:
         raise ManifestError(f"{root}: an audformat database must be in a local folder")
     tree = Tree(root)
     if tree.find("db.yaml") is None:
-        raise ManifestError(f"{root} is not an audformat database: it has no db.yaml")
+        raise ManifestError(
+            f"{root} is not an audformat database: it has no db.yaml{tree.dead_links()}"
+        )
     with TemporaryDirectory() as folder:
         _copy_safe_files(tree, Path(folder))
         database = audformat.Database.load(folder, load_data=True)
@@ -87,6 +89,7 @@ def _copy_safe_files(tree: Tree, folder: Path) -> None:
             raise ManifestError(
                 f"{tree.root}: no {' and no '.join(allowed)}. A .pkl table is not read, because "
                 "pickle can run code: if you trust it, save it as CSV with audformat"
+                f"{tree.dead_links()}"
             )
         (folder / present[0]).write_bytes(tree.storage.read(present[0]))
 

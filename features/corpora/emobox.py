@@ -111,7 +111,8 @@ def _check_inside(data: Tree, rows: _Rows) -> None:
     if outside:
         raise ManifestError(
             f"{data.root}: wav must be relative to EmoBox's folder, such as "
-            f"downloads/emodb/wav/03a01Wa.wav. {shorten(outside, separator='; ')}"
+            f"downloads/emodb/wav/03a01Wa.wav. {len(outside)} lines name another place, the first "
+            f"is {outside[0]}"
         )
 
 
@@ -129,7 +130,7 @@ def _manifests(data: Tree) -> tuple[str, dict[str, dict[str, str]]]:
         raise ManifestError(
             f"{data.root} is not EmoBox's: it has no <name>.jsonl and no "
             "fold_1/<name>_train_fold_1.jsonl. Give the folder of one corpus, such as "
-            "EmoBox/data/emodb"
+            f"EmoBox/data/emodb{data.dead_links()}"
         )
     if len(names) > 1:
         raise ManifestError(

@@ -65,7 +65,7 @@ def read_iemocap(root: str) -> Manifest:
     if not labels:
         raise ManifestError(
             f"{root} is not IEMOCAP: dialog/EmoEvaluation of its sessions has no label: unpack "
-            "the full release again"
+            f"the full release again{tree.dead_links()}"
         )
     lines = _lines(tree, parts["lines"])
     recordings = (n for f in parts["wav"] for n in tree.walk(f, depth=2) if is_audio(n))

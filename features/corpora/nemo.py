@@ -27,7 +27,7 @@ def read_nemo(root: str) -> Manifest:
     if table is None:
         raise ManifestError(
             f"{root} is not nEMO: no data.tsv in it or three folders below. Give the folder that "
-            "holds data.tsv and samples/"
+            f"holds data.tsv and samples/{tree.dead_links()}"
         )
     folder = tree.find(*table.split("/")[:-1], "samples")
     expected = f"{table.rpartition('/')[0]}/samples".lstrip("/")

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from features.absences import Absence, dead_link, explain, nearest
+from features.absences import Absence, dead_link, explain, nearest, pointer
 from features.errors import ManifestError, shorten
 from features.manifest import Manifest, Problem, normalise
 from features.recordings import Recordings, cleaned, folder_of, leaves_folder
@@ -45,8 +45,9 @@ class Tree:
         self._dead: dict[str, Absence] = {}
         kind = self.storage.inspect([""])[0].type
         if kind == pafs.FileType.File:
-            packed = PurePosixPath(root).suffix.lower() in _ARCHIVES
-            remedy = "unpack it, then give the folder" if packed else "give the corpus's folder"
+            remedy = "give the corpus's folder, or set corpus.name to manifest for your own table"
+            if PurePosixPath(root).suffix.lower() in _ARCHIVES:
+                remedy = "unpack it, then give the folder"
             raise ManifestError(f"{root} is a file: {remedy}")
         if kind != pafs.FileType.Directory:
             raise ManifestError(f"{root}: no such folder: {nearest(self.storage)}")
@@ -91,8 +92,7 @@ class Tree:
                 if not link.startswith("."):
                     absence = dead_link(f"{storage.path(place)}/{link}")
                     self._dead[start + link] = absence
-                    problem = f"{absence.problem}, so it cannot be read"
-                    self.add_problem(start + link, problem, absence.remedy)
+                    self.add_problem(start + link, absence.problem, absence.remedy)
             self._listed[folder] = sorted(files), sorted(folders)
         return self._listed[folder]
 
@@ -128,8 +128,11 @@ class Tree:
 
     def text(self, name: str) -> str:
         """A file's text: UTF-8, UTF-16 with a byte order mark, or Windows-1252."""
+        data = self.storage.read(name)
+        if reason := pointer(data):
+            raise ManifestError(f"{self.root}/{name}: {reason}")
         # Windows-1252 has five undefined bytes, which become replacement characters.
-        text, encoding = decode(self.storage.read(name), errors="replace")
+        text, encoding = decode(data, errors="replace")
         if encoding != "UTF-8":
             remedy = "check its text; ids, times and labels are plain ASCII and not affected"
             self.add_problem(name, f"not UTF-8, read as {encoding}", remedy)
@@ -152,7 +155,7 @@ class Tree:
         if outside and not self.recordings.own:
             raise ManifestError(
                 f"{self.root}: the corpus names {len(outside)} recordings outside this folder "
-                f"({shorten(outside)}): correct its table, so that it names them by paths inside it"
+                f"({shorten(outside, 2)}): correct its table, so that their paths are inside it"
             )
         listed: dict[str, set[str]] = {}
         for name in names.values():
