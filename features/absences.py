@@ -12,7 +12,7 @@ from features.recordings import Recordings, is_uri, leaves_folder
 from features.storage import Storage
 
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
-_ANNEX = re.compile(rb"(?:\S*\.git)?/annex/objects/")
+_ANNEX = re.compile(rb"(?:[^\n]*\.git)?/annex/objects/")
 _LFS = b"version https://git-lfs.github.com/spec/"
 LONGEST_POINTER = 32_768
 """Bytes, by git-annex's definition."""
@@ -33,6 +33,9 @@ class Absence(NamedTuple):
     remedy: str
     found: str | None = None
     same: bool = False
+
+    def __str__(self) -> str:
+        return f"missing: {self.problem}: {self.remedy}"
 
 
 def pointer(data: bytes) -> str | None:

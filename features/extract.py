@@ -77,12 +77,7 @@ def extract(
         row["source"] = sources.get(row["file"])
     missing = {row["id"]: row["file"] for row in rows if row["source"] is None}
     absences = explain(recordings, dict.fromkeys(missing.values()))
-    unread = {
-        name: f"missing: {absence.problem}: {absence.remedy}"
-        if (absence := absences.get(file))
-        else "missing"
-        for name, file in missing.items()
-    }
+    unread = {name: str(absences.get(file, "missing")) for name, file in missing.items()}
     index = read_index(shards)
     todo = [r for r in rows if r["source"] is not None and Key.of(r) not in index]
     total = len(unread) + len(todo)

@@ -116,7 +116,7 @@ class Recordings:
             if "\0" in file:  # the checks of the rows refuse it
                 continue
             first = file.partition("/")[0]
-            if first.startswith("~") or is_uri(file):
+            if self.folder.is_local and (first.startswith("~") or is_uri(file)):
                 if first not in literal:
                     literal[first] = self.folder.exists(first)
                 if literal[first]:
