@@ -103,3 +103,85 @@ def test_nemo(nemo: Path) -> None:
     assert manifest.table.num_rows == 2138
     assert set(manifest.table["session"].to_pylist()) == {"1", "2", "3"}
     assert len(set(manifest.table["dialogue"].to_pylist())) == 83
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        (["0,5;1,25", "1,25;12,5"], [(0.5, 1.25), (1.25, 12.5)]),
+        (["0;1", "1;2,000"], [(0, 1), (1, 2)]),
+        (["0.5;1.25", "1.25;2"], [(0.5, 1.25), (1.25, 2)]),
+        (["00:00:01.5;0 days 00:00:02.25", " 2,5 ;"], [(1.5, 2.25), (2.5, None)]),
+    ],
+)
+def test_decimal_commas_between_semicolons(
+    tmp_path: Path, times: list[str], expected: list[tuple[float, float | None]]
+) -> None:
+    lines = [f"{i}.wav;1,5;neu;{time}" for i, time in enumerate(times)]
+    text = "\n".join(["file;speaker;emotion;start;end", *lines])
+    (tmp_path / "m.csv").write_text(text)
+    rows = read_manifest(str(tmp_path / "m.csv")).table.to_pylist()
+    assert [(row["start"], row["end"]) for row in rows] == expected
+    assert {row["speaker"] for row in rows} == {"1,5"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("file;speaker;emotion;start\na;b;c;0,5\nd;e;f;1.5\n", "times must all .* 1: start '0,5'"),
+        ("file;speaker;emotion;start;end\na;b;c;1.5;1,750\n", "row 1: end '1,750'"),
+        ("file;speaker;emotion;end\na;b;c;1.234,5\n", "with a decimal point. row 1: end '1.234,5'"),
+        ('file,speaker,emotion,end\na,b,c,"1,5"\n', "with a decimal point. row 1: end '1,5'"),
+        ("file\tspeaker\temotion\tend\na\tb\tc\t1,5\n", "with a decimal point. row 1: end '1,5'"),
+    ],
+)
+def test_decimal_commas_elsewhere_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "m.csv").write_text(text)
+    with pytest.raises(ManifestError, match=words):
+        read_manifest(str(tmp_path / "m.csv"))
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["m.csv", "b.TSV", "notes.txt"], "is a folder.*give one of its tables (b.TSV, m.csv)"),
+        (["deep/m.parquet", "deep/er/m.csv", "a.wav"], "its tables (deep/m.parquet)"),
+        (["a.wav", "deep/er/m.csv"], "write a table into it, or set corpus.name to the reader"),
+    ],
+)
+def test_a_folder_is_refused_with_its_tables(tmp_path: Path, files: list[str], words: str) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for path in (str(tmp_path), f"{tmp_path}/", f"file://{tmp_path}", f"file://{tmp_path}/"):
+        with pytest.raises(ManifestError) as caught:
+            read_manifest(path)
+        assert str(caught.value).startswith(f"{path} is a folder, but a manifest is a table: ")
+        assert words.rpartition("*")[2] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("data/gone/m.csv", "the nearest folder that exists is {}/data (with M.csv, link.csv)"),
+        ("data/m.csv", "{}/data/M.csv exists, in another upper and lower case"),
+        ("Data/M.csv", "{}/data/M.csv exists, in another upper and lower case"),
+        ("data/M.csv/m.csv", "the nearest folder that exists is {}/data"),
+        ("data/link.csv", "{}/data/link.csv is not a file: it links to a file that does not exist"),
+    ],
+)
+def test_a_missing_table_is_refused_with_the_nearest_place(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/M.csv").touch()
+    (tmp_path / "data/link.csv").symlink_to("gone.csv")
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(str(tmp_path / name))
+    assert f"{name} does not exist: {words.format(tmp_path)}" in str(caught.value)
+
+
+def test_a_table_that_is_a_pointer_is_named(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(ManifestError, match=r"m\.csv: a pointer of Git LFS .* `git lfs pull`"):
+        read_manifest(str(tmp_path / "m.csv"))
