@@ -16,6 +16,8 @@ def bad_files() -> dict[str, tuple[bytes | None, str]]:
     return {
         "missing.wav": (None, "missing"),
         "empty.wav": (b"", "empty: 0 bytes"),
+        "annex.wav": (b"/annex/objects/SHA256E-s9--ab.wav\n", "`git annex get`"),
+        "lfs.wav": (b"version https://git-lfs.github.com/spec/v1\nsize 9\n", "`git lfs pull`"),
         "text.wav": (b"This is not a recording.\n" * 100, "not audio"),
         "noise.wav": (bytes(range(256)) * 50, "not audio"),
         "truncated.wav": (whole[:-5000], "truncated: 27000 of 32000 bytes"),

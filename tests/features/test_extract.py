@@ -219,6 +219,33 @@ class TestExtraction:
         assert calls == [(1, 1, None)]
         assert len(store.errors()) == len(bad)
 
+    def test_files_in_any_place(self, root: Path, tmp_path: Path) -> None:
+        for name in ("audio/a.wav", "b.wav", "c.wav"):
+            soundfile.write(tmp_path / name, tone(), 16_000)
+        (root / "dead.wav").symlink_to("../.git/annex/objects/x")
+        (root / "m.csv").write_text(
+            f"file,speaker,emotion\na.wav,s,x\n../b.wav,s,x\n{tmp_path}/c.wav,t,x\n"
+            f"dead.wav,s,x\nA.WAV,s,x\n{tmp_path}/gone.wav,t,x\n"
+        )
+        manifest = read_manifest(str(root / "m.csv"))
+        store, calls = run(manifest, tmp_path / "store")
+        features = store.load(manifest, EmobaseConfig(normalize="none"))
+        assert features.ids == ["a", "b", "c"]
+        frames = np.split(features.frames, features.offsets[1:-1])
+        assert np.array_equal(frames[0], frames[1])
+        assert np.array_equal(frames[0], frames[2])
+        reasons = {name: reason for name, _, reason in features.errors}
+        assert "`git annex get`" in reasons["dead"]
+        assert reasons["A"] == (
+            "missing: written in another upper and lower case than on the disk: write a.wav"
+        )
+        assert reasons["gone"] == "missing"
+        assert [call[2] for call in calls[:3]] == [f"{name}: {reasons[name]}" for name in reasons]
+        assert run(manifest, tmp_path / "store")[1] == calls[:3]  # nothing is extracted again
+        corpus = dataclasses.replace(manifest, own=False)
+        with pytest.raises(ValueError, match="not a name inside"):
+            run(corpus, tmp_path / "store")
+
     def test_segments_of_one_file(self, root: Path, tmp_path: Path) -> None:
         soundfile.write(root / "long.wav", tone(70), 16_000)
         columns = {

@@ -113,3 +113,84 @@ def test_a_damaged_file_is_renamed_and_kept(tmp_path: Path) -> None:
     assert renamed.startswith("a/b.json.damaged-")
     assert storage.read(renamed) == b"bad"
     assert not storage.exists("a/b.json")
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "When getting information for key 'a' in bucket 'b': AWS Error ACCESS_DENIED during "
+        "HeadObject operation: No response body.",
+        "AWS Error NO_SUCH_BUCKET during ListObjectsV2 operation: The bucket does not exist",
+        "AWS Error INVALID_ACCESS_KEY_ID during PutObject operation: unknown",
+        "Cannot open for reading: path '/data' is a directory",
+    ],
+)
+def test_pyarrows_errors_without_a_number_are_permanent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    calls: list[int] = []
+
+    def refuse(source: str, target: str) -> None:
+        calls.append(1)
+        raise OSError(reason)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(StorageError) as caught:
+        impatient(tmp_path, 3).write("b.bin", b"new")
+    assert str(caught.value) == f"cannot write {tmp_path}/b.bin: {reason}"
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "AWS Error NETWORK_CONNECTION during PutObject operation: curlCode: 7",
+        "AWS Error SLOW_DOWN during PutObject operation",
+        "AWS Error UNKNOWN (HTTP status 503) during PutObject operation",
+    ],
+)
+def test_errors_of_a_busy_network_are_retried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    calls: list[int] = []
+
+    def refuse(source: str, target: str) -> None:
+        calls.append(1)
+        raise OSError(reason)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(StorageError):
+        impatient(tmp_path, 3).write("b.bin", b"new")
+    assert len(calls) == 4
+
+
+def test_what_cannot_be_read_fails_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    storage = Storage.open(str(tmp_path))  # with the usual waits
+    for name in ("folder", "loop", "file/inside", "a" * 300):
+        with pytest.raises(StorageError, match="cannot read"):
+            storage.read(name)
+    assert not caplog.records
+
+
+def test_the_root_of_a_file_system(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    root = Storage.open("/")
+    assert root.path() == "/"
+    assert root.path("a/b") == "/a/b"
+    assert root.list(str(tmp_path)[1:]) == [f"{tmp_path}/a"[1:]]
+
+
+def test_links_that_lead_nowhere_are_listed_apart(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "dead").symlink_to("gone")
+    (tmp_path / "loop").symlink_to("loop")
+    storage = Storage.open(str(tmp_path))
+    assert storage.list() == ["file", "link"]
+    assert storage.dead_links() == {"dead", "loop"}
+    assert storage.dead_links("gone") == set()

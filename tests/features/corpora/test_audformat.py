@@ -90,3 +90,33 @@ def test_a_missing_package_is_a_dependency_error(
     )
     with pytest.raises(DependencyError, match=r"pip install ser-orchestrator\[audformat\]"):
         CORPORA["audformat"](str(tmp_path))
+
+
+@pytest.mark.parametrize("file", ["../a.wav", "/data/a.wav", "s3://bucket/a.wav"])
+def test_media_elsewhere_are_refused(database: Any, tmp_path: Path, file: str) -> None:
+    database.save(str(tmp_path), storage_format="csv")
+    for table in tmp_path.glob("db.*.csv"):
+        table.write_text(table.read_text().replace("b.wav", file))
+    with pytest.raises(ManifestError, match="names 1 recordings outside this folder") as caught:
+        CORPORA["audformat"](str(tmp_path))
+    assert f"({file}): correct its table" in str(caught.value)
+
+
+def test_media_with_another_spelling_are_found(database: Any, tmp_path: Path) -> None:
+    database.save(str(tmp_path), storage_format="csv")
+    for table in tmp_path.glob("db.*.csv"):
+        text = table.read_text().replace("a.wav", "deep\\a.wav")
+        table.write_text(text.replace("b.wav", "cafe\u0301.wav"))
+    (tmp_path / "deep").mkdir()
+    for name in ("deep/a.wav", "caf\xe9.wav"):
+        (tmp_path / name).touch()
+    manifest = CORPORA["audformat"](str(tmp_path))
+    assert set(manifest.table["file"].to_pylist()) == {"deep/a.wav", "caf\xe9.wav"}
+    assert [problem.file for problem in manifest.problems] == ["deep\\a.wav", "cafe\u0301.wav"]
+
+
+def test_a_header_that_is_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "db.yaml").symlink_to(".git/annex/objects/x")
+    words = r"no db\.yaml\. 1 files, such as db\.yaml: not a file: git-annex has not fetched"
+    with pytest.raises(ManifestError, match=words):
+        CORPORA["audformat"](str(tmp_path))

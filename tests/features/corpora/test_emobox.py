@@ -235,3 +235,58 @@ def test_other_manifests_are_refused(box: Box, tmp_path: Path) -> None:
     other = Box(box.root, "savee")
     other.fold(1, train=[record("KL_n23.wav", name="savee")])
     assert "holds 2 corpora (emodb, savee)" in refused("emobox", box.root / "data")
+
+
+@pytest.mark.parametrize(
+    "wav",
+    ["/home/someone/EmoBox/downloads/a/03a01Wa.wav", "../a/03a01Wa.wav", "s3://b/03a01Wa.wav"],
+)
+def test_recordings_elsewhere_are_refused(box: Box, wav: str) -> None:
+    box.whole([*wavs(*A), record("03a04Ta.wav", wav=wav)])
+    text = refused("emobox", box.data)
+    assert "wav must be relative to EmoBox's folder, such as downloads/emodb/wav/" in text
+    assert f"1 lines name another place, the first is emodb.jsonl:3: {wav!r}" in text
+
+
+@pytest.mark.parametrize("stem", ["03a01Wa", "08b02Tc", "13a05Nb"])
+def test_backslashes_are_read_as_slashes(box: Box, stem: str) -> None:
+    box.whole([record("", wav=f"downloads\\emodb\\wav\\{stem}.wav")])
+    box.audio(stem)
+    manifest = box.read()
+    assert column(manifest, "file") == [f"downloads/emodb/wav/{stem}.wav"]
+    assert column(manifest, "speaker") == [stem[:2]]
+    assert manifest.root == str(box.root)
+    (problem,) = manifest.problems
+    assert "backslashes in place of /, read as on the disk" in problem.reason
+
+
+def test_folders_with_another_unicode_form_are_found(tmp_path: Path) -> None:
+    box = Box(tmp_path, "oreau")
+    box.whole([record("Ore\u0301auFR_02/f/sessc/42a03Ca.wav", name="oreau")])
+    folder = tmp_path / "downloads/oreau/Or\xe9auFR_02/f/sessc"
+    folder.mkdir(parents=True)
+    (folder / "42a03Ca.wav").touch()
+    assert column(box.read(), "file") == ["downloads/oreau/Or\xe9auFR_02/f/sessc/42a03Ca.wav"]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "key;speaker\nmeld-a;Ross\n",
+        "sep=,\nkey,speaker\nmeld-a,Ross,\n",
+        "speaker\tkey\nRoss\tmeld-a",
+    ],
+)
+def test_the_table_of_speakers_may_have_any_separator(tmp_path: Path, table: str) -> None:
+    box = Box(tmp_path, "meld")
+    box.whole([record("a.mp4", name="meld")])
+    for data in (table.encode(), table.encode("utf-16")):
+        (box.data / "speakers.csv").write_bytes(data)
+        assert column(box.read(), "speaker") == ["Ross"]
+    (box.data / "speakers.csv").write_text(table + "\nmore;and;more\tand\tmore,and,more")
+    assert "speakers.csv: each row must have" in refused("emobox", box.data)
+
+
+def test_a_manifest_that_is_a_pointer_is_named(box: Box) -> None:
+    box.whole(["version https://git-lfs.github.com/spec/v1", "oid sha256:0", "size 9"])
+    assert "emodb.jsonl: a pointer of Git LFS in place of the file" in refused("emobox", box.data)

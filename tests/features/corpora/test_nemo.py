@@ -57,3 +57,19 @@ def test_the_table_is_compared_with_the_recordings(tmp_path: Path) -> None:
     assert "no utterance" in refused("nemo", root)
     table.unlink()
     assert "no data.tsv" in refused("nemo", root)
+
+
+def test_a_table_that_was_not_fetched_is_named(tmp_path: Path) -> None:
+    root = make_tree(tmp_path, "samples/A0_anger_1.wav")
+    (tmp_path / "data.tsv").symlink_to(".git/annex/objects/x/data.tsv")
+    assert "1 files, such as data.tsv: not a file: git-annex has not" in refused("nemo", root)
+    (tmp_path / "data.tsv").unlink()
+    (tmp_path / "data.tsv").write_text("version https://git-lfs.github.com/spec/v1\n")
+    assert "data.tsv: a pointer of Git LFS" in refused("nemo", root)
+    (tmp_path / "data.tsv").write_text("/annex/objects/MD5E-s9--0.tsv\n")
+    assert "data.tsv: a pointer of git-annex" in refused("nemo", root)
+    (tmp_path / "data.tsv").write_text(TABLE)
+    (tmp_path / "samples/A0_fear_2.wav").symlink_to("../.git/annex/objects/x/x")
+    manifest = CORPORA["nemo"](root)
+    assert problems(manifest, "does not exist") == ["samples/B0_anger_1.wav"]
+    assert problems(manifest, "git-annex has not fetched") == ["samples/A0_fear_2.wav"]

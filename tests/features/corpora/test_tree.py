@@ -67,3 +67,52 @@ def test_a_folder_with_too_many_files_is_refused(
     monkeypatch.setattr("features.corpora.tree._NAMES", 3)
     root = make_tree(tmp_path, *(f"{n}.wav" for n in range(4)))
     assert "more than 3 files and folders" in refused("emodb", root)
+
+
+@pytest.mark.parametrize("corpus", EXAMPLES)
+def test_links_that_lead_nowhere_are_reported(corpus: str, tmp_path: Path) -> None:
+    first, second = EXAMPLES[corpus]
+    root = make_tree(tmp_path, first)
+    link = tmp_path / second
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to("../.git/annex/objects/a/b.wav")
+    (tmp_path / ".hidden").symlink_to("nowhere")
+    (tmp_path / "notes").symlink_to("nowhere")
+    manifest = CORPORA[corpus](root)
+    assert rows(manifest, "file") == [(first,)]
+    assert problems(manifest, "not fetched the content that it links to (1 file)") == [second]
+    assert problems(manifest, "it links to a file that does not exist (1 file)") == ["notes"]
+    (tmp_path / first).unlink()
+    text = refused(corpus, root)
+    assert "none of its 0 recordings" in text
+    assert "2 files, such as notes: not a file" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("corpus.zip", "unpack it, then give the folder"),
+        ("corpus.tar.gz", "unpack it, then give the folder"),
+        ("manifest.csv", "give the corpus's folder, or set corpus.name to manifest"),
+        ("db.yaml", "give the corpus's folder"),
+    ],
+)
+@pytest.mark.parametrize("corpus", ["emodb", "nemo", "iemocap", "emobox", "audformat"])
+def test_a_file_is_no_root(corpus: str, name: str, remedy: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    assert f"{tmp_path / name} is a file: {remedy}" in refused(corpus, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ("Corpora/emodb2", "the nearest folder that exists is {}/Corpora (with emodb)"),
+        ("Corpora/EmoDB", "{}/Corpora/emodb exists, in another upper and lower case"),
+        ("gone/emodb", "the nearest folder that exists is {} (with Corpora)"),
+    ],
+)
+def test_a_missing_root_is_refused_with_the_nearest_place(
+    missing: str, words: str, tmp_path: Path
+) -> None:
+    make_tree(tmp_path, "Corpora/emodb/wav/03a01Fa.wav")
+    assert f"no such folder: {words.format(tmp_path)}" in refused("emodb", tmp_path / missing)

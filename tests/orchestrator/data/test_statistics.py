@@ -99,6 +99,26 @@ def test_duration_is_summed_from_segments_and_headers(tmp_path: Path) -> None:
     assert without.problems == []
 
 
+def test_pointers_in_place_of_recordings_are_named(tmp_path: Path) -> None:
+    (tmp_path / "0.wav").write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n")
+    (tmp_path / "1.wav").write_text("/annex/objects/SHA256E-s9--0.wav\n")
+    (tmp_path / "2.wav").write_text("../.git/annex/objects/a/b/0.wav")
+    seconds, problems = duration(manifest(tmp_path, file=["0.wav", "1.wav", "2.wav"]))
+    assert seconds == 0
+    reasons = [problem.reason.partition(" in place")[0] for problem in problems]
+    assert reasons == ["a pointer of Git LFS", "a pointer of git-annex", "a pointer of git-annex"]
+
+
+def test_duration_of_recordings_in_any_place(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    for name, samples in (("corpus/a.wav", 8_000), ("b.wav", 16_000), ("c.wav", 32_000)):
+        soundfile.write(tmp_path / name, np.zeros(samples), 16_000)
+    files = ["a.wav", "../b.wav", f"{tmp_path}/c.wav", "/gone.wav"]
+    table = pa.table({"file": files, "speaker": ["s"] * 4, "emotion": ["neu"] * 4})
+    own = Manifest(normalise(table, own=True), str(tmp_path / "corpus"), own=True)
+    assert duration(own) == (3.5, [])
+
+
 def test_duration_is_not_fetched_from_object_stores(dialogue: Manifest) -> None:
     root = "s3://bucket/corpus?region=us-east-1"
     untimed = Manifest(normalise(dialogue.table.drop(["dialogue_end"])), root)
