@@ -1,6 +1,7 @@
 """Conversion and checks of a manifest's rows."""
 
 import math
+import posixpath
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -202,16 +203,21 @@ def _check_rows(columns: Columns, own: bool) -> None:
 
 def _ids(columns: Columns) -> list[str]:
     """The given ids. The default is the file's stem, or all of `file` if several files share the
-    stem; with start and end if the file has several utterances."""
+    stem; with start and end if the file has several utterances.
+
+    Absolute paths begin below the folder that they share, which may be another on each machine.
+    """
     files = columns["file"]
     utterances = Counter(files)
     stems = Counter(PurePosixPath(file).stem for file in utterances)
+    absolute = [posixpath.dirname(file) for file in utterances if file.startswith("/")]
+    shared = f"{posixpath.commonpath(absolute).rstrip('/')}/" if absolute else ""
     ids = []
     for given, file, start, end in zip(
         columns["id"], files, columns["start"], columns["end"], strict=True
     ):
         stem = PurePosixPath(file).stem
-        name = stem if stems[stem] == 1 else file
+        name = stem if stems[stem] == 1 else file.removeprefix(shared)
         if utterances[file] > 1:
             name += f"_{start or 0.0:.3f}_{'end' if end is None else format(end, '.3f')}"
         ids.append(given or name)

@@ -34,6 +34,29 @@ def test_files_that_share_a_stem_use_their_path_as_id() -> None:
     assert got["id"].to_pylist() == ["train/1.wav", "test/1.wav", "2"]
 
 
+def test_ids_of_absolute_paths_do_not_depend_on_the_machine() -> None:
+    for home in ("", "/data", "/home/me/my corpora"):
+        files = [f"{home}/c/train/1.wav", f"{home}/c/test/1.wav", f"{home}/c/2.wav", "1.wav"]
+        ids = normalise(table(file=files), own=True)["id"].to_pylist()
+        assert ids == ["train/1.wav", "test/1.wav", "2", "1.wav"]
+    files = ["s3://bucket/train/1.wav", "s3://bucket/test/1.wav", "../1.wav"]
+    assert normalise(table(file=files), own=True)["id"].to_pylist() == files
+
+
+@pytest.mark.parametrize("file", ["/a.wav", "../a.wav", "a/../../b.wav", "s3://bucket/a.wav"])
+def test_only_the_users_own_table_may_leave_the_folder(file: str) -> None:
+    assert normalise(table(file=[file]), own=True)["file"].to_pylist() == [file]
+    with pytest.raises(ManifestError, match=r"inside the corpus's folder: only .* row 1: file '"):
+        normalise(table(file=[file]))
+
+
+@pytest.mark.parametrize("file", ["/", "..", ".", "a/..", "/data/.."])
+def test_names_of_no_file_are_refused(file: str) -> None:
+    for own in (False, True):
+        with pytest.raises(ManifestError, match="file must be the path of a recording"):
+            normalise(table(file=[file]), own)
+
+
 def test_turns_follow_the_start_in_one_file_and_else_the_rows() -> None:
     one = table(file=["a.wav"] * 3, start=[4.0, 0.0, 2.0], end=[5.0, 1.0, 3.0], dialogue=["d"] * 3)
     assert normalise(one)["turn"].to_pylist() == [2, 0, 1]
