@@ -133,10 +133,15 @@ def _caseless(name: str) -> str:
     return _composed(_composed(name).casefold())
 
 
+def _stem(name: str) -> str:
+    return posixpath.splitext(_caseless(name))[0]
+
+
 _BACKSLASHES = "with backslashes in place of /"
 _DIFFERENCES: dict[Form, str] = {
     _composed: "in another Unicode form",
     _caseless: "in another upper and lower case",
+    _stem: "with another suffix",
 }
 
 
@@ -153,6 +158,8 @@ class _Spelling:
         while storage.is_local and not os.path.isdir(found):
             found, name = posixpath.split(found)
             parts.insert(0, name)
+        if form is _stem and len(parts) > 1:  # folders have no suffix
+            return None
         for part in parts:
             matches = self._names(storage, found, form).get(form(part), [])
             if part in matches:

@@ -124,7 +124,7 @@ def _split(path: str) -> tuple[str, str]:
         folder, _, name = path.rstrip("/").rpartition("/")
         return (f"{folder}?{query}" if query else folder), name
     local = Path(path).expanduser().absolute()
-    return str(local.parent), local.name
+    return (str(local), "") if local.name == ".." else (str(local.parent), local.name)
 
 
 def _check_place(path: str, storage: Storage, name: str) -> None:

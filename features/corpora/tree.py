@@ -189,11 +189,15 @@ class Tree:
     def _report(
         self, absences: dict[str, Absence], source: str, outcome: str = "", before: str = ""
     ) -> None:
-        remedies: dict[str, str] = {}
-        for file, (problem, remedy, found, _) in absences.items():
-            example = f"{before}{remedy}{' and so on' if found else ''}"
-            remedy = remedies.setdefault(problem, example)
-            self.add_problem(file, f"named by {source}, but {problem}{outcome}", remedy)
+        """Add a problem of the files with the same reason, with the remedy of the first."""
+        groups: dict[str, list[str]] = {}
+        for file, absence in absences.items():
+            groups.setdefault(absence.problem, []).append(file)
+        for problem, files in groups.items():
+            first = absences[files[0]]
+            more = " and so on" if first.found and len(files) > 1 else ""
+            remedy = f"{before}{first.remedy}{more}"
+            self.add_problem(files, f"named by {source}, but {problem}{outcome}", remedy)
 
     def compare(self, files: list[str], source: str, put: str, ignore: str) -> None:
         """Report recordings that `source` names but that do not exist (remedy `put`), and

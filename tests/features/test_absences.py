@@ -76,6 +76,9 @@ def test_other_links_that_lead_nowhere(tmp_path: Path) -> None:
         ("wav\\A1.wav", "wav/A1.wav", "written with backslashes in place of /", True),
         (".\\Or\xe9au\\b.wav", "./Or\xe9au/b.wav", "backslashes", True),
         ("wav\\cafe\u0301.wav", "wav/caf\xe9.wav", "backslashes in place of / and in ano", True),
+        ("wav/A1.flac", "wav/A1.wav", "with another suffix than", False),
+        ("wav/a1", "wav/A1.wav", "with another suffix than", False),
+        ("wav\\cafe\u0301", "wav/caf\xe9.wav", "with another suffix than", False),
         ("WAV\\A1.WAV", "wav/A1.wav", "and in another upper and lower case than", False),
     ],
 )
@@ -91,8 +94,8 @@ def test_files_with_another_spelling(
 
 
 def test_two_spellings_are_not_guessed(tmp_path: Path) -> None:
-    recordings = made(tmp_path, "a.wav", "A.WAV", "e\u0301.wav", "\xe9.wav")
-    assert explain(recordings, ["a.Wav", "b.wav", "e\\\u0301.wav"]) == {}
+    recordings = made(tmp_path, "a.wav", "A.WAV", "c.wav", "c.flac", "v1.0/d.wav")
+    assert explain(recordings, ["a.Wav", "b.wav", "c.mp3", "v1.1/d.wav"]) == {}
 
 
 def test_other_reasons(tmp_path: Path) -> None:

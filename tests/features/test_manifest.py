@@ -144,12 +144,14 @@ def test_decimal_commas_elsewhere_are_refused(tmp_path: Path, text: str, words: 
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        (["m.csv", "b.TSV", "notes.txt"], "is a folder.*give one of its tables (b.TSV, m.csv)"),
+        (["m.csv", "b.TSV", "notes.txt"], "give one of its tables (b.TSV, m.csv)"),
         (["deep/m.parquet", "deep/er/m.csv", "a.wav"], "its tables (deep/m.parquet)"),
         (["a.wav", "deep/er/m.csv"], "write a table into it, or set corpus.name to the reader"),
     ],
 )
-def test_a_folder_is_refused_with_its_tables(tmp_path: Path, files: list[str], words: str) -> None:
+def test_a_folder_is_refused_with_its_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: list[str], words: str
+) -> None:
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -157,7 +159,11 @@ def test_a_folder_is_refused_with_its_tables(tmp_path: Path, files: list[str], w
         with pytest.raises(ManifestError) as caught:
             read_manifest(path)
         assert str(caught.value).startswith(f"{path} is a folder, but a manifest is a table: ")
-        assert words.rpartition("*")[2] in str(caught.value)
+        assert words in str(caught.value)
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    with pytest.raises(ManifestError, match=r"^\.\. is a folder"):
+        read_manifest("..")
 
 
 @pytest.mark.parametrize(
