@@ -92,7 +92,7 @@ def read_rows(path: str) -> Rows:
     if suffix not in _SUFFIXES:
         raise ManifestError(
             f"{path}: the suffix is {suffix!r}: a manifest is a {', a '.join(_TEXT)} or a "
-            ".parquet file"
+            ".parquet file. Save a spreadsheet as CSV"
         )
     data = storage.read(name)
     if reason := pointer(data):

@@ -11,7 +11,6 @@ from features.errors import ManifestError, shorten
 
 _SEPARATORS = (",", ";", "\t", "|")
 _MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
     (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),  # before UTF-16, whose mark is the same two bytes
     (codecs.BOM_UTF32_BE, "utf-32", "UTF-32"),
     (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
@@ -38,7 +37,7 @@ class TextTable(NamedTuple):
 
 
 def decode(data: bytes, names: Sequence[str] = (), errors: str = "strict") -> tuple[str, str]:
-    """The text of `data`, and its encoding: by its byte order mark, else UTF-8, else Windows-1252.
+    """The text of `data`, and its encoding: UTF-16 or UTF-32 by its mark, UTF-8, or Windows-1252.
 
     names : words of the first line; they tell UTF-16 without a byte order mark from UTF-8
     errors : `strict` or `replace`, for bytes that the encoding does not define
@@ -54,9 +53,10 @@ def decode(data: bytes, names: Sequence[str] = (), errors: str = "strict") -> tu
         codec, encoding = unmarked[0], "UTF-16"
     else:
         try:
-            return data.decode("utf-8"), "UTF-8"
+            return data.decode("utf-8-sig"), "UTF-8"
         except UnicodeDecodeError:
-            pass
+            if data.startswith(codecs.BOM_UTF8) and errors == "strict":
+                codec, encoding = "utf-8-sig", "UTF-8"  # part of it is in another encoding
     try:
         return data.decode(codec, errors), encoding
     except UnicodeDecodeError as error:

@@ -116,6 +116,7 @@ def test_windows_1252_is_read_if_the_text_is_not_utf_8(word: str) -> None:
             "neither UTF-8 nor Windows-1252",
         ),
         ("ﬁle".encode("utf-16")[:-1], "not UTF-16"),
+        (codecs.BOM_UTF8 + b"file,speaker,emotion\na,Jos\xe9,c\n", "not UTF-8 .*as UTF-8"),
         (b"file,speaker,emotion\na,b,c\nd,e\nf,g,h,i\n", "header, 3.*row 2: 2 values; row 3: 4"),
         (b"file;speaker;emotion\na;b;c\nd;e\n", "contains ';' into quotes. row 2: 2 values"),
         (b"file,speaker,emotion,file\n", "repeats a column name: file, speaker, emotion, file"),
@@ -135,4 +136,4 @@ def test_other_text_is_refused_with_the_place(data: bytes, words: str) -> None:
 def test_decoding_never_fails_if_errors_are_replaced() -> None:
     assert decode(b"a\x81b", errors="replace") == ("a\ufffdb", "Windows-1252")
     assert decode(b"\xff\xfea\x00b", errors="replace") == ("a\ufffd", "UTF-16")
-    assert decode(b"\xef\xbb\xbfa\xff", errors="replace") == ("a\ufffd", "UTF-8")
+    assert decode(b"\xef\xbb\xbfa\xff", errors="replace") == ("\xef\xbb\xbfa\xff", "Windows-1252")
