@@ -94,7 +94,7 @@ def _explain(recordings: Recordings, file: str, spelling: "_Spelling") -> Absenc
             return dead_link(path)
         path = os.path.dirname(path)
     if _DRIVE.match(file):
-        return Absence("a path on a drive of Windows", "write its path on this machine")
+        return Absence("on a drive of Windows", "write its path on this machine")
     if absence := _other_spelling(recordings, file, spelling):
         return absence
     slashed = file.replace("\\", "/")

@@ -180,11 +180,15 @@ class Tree:
         self._report(same, source, ", read as on the disk", "nothing to do, or ")
         return {file: str(absence.found) for file, absence in same.items()}
 
-    def report_missing(self, files: Iterable[str], source: str, remedy: str) -> None:
-        """Report recordings that `source` names but that do not exist."""
+    def report_missing(self, files: Iterable[str], source: str, remedy: str) -> set[str]:
+        """Report recordings that `source` names but that do not exist.
+
+        Returns the existing files that `source` seems to mean.
+        """
         plain, reasons = self._absences(files)
         self.add_problem(plain, f"named by {source}, but does not exist", remedy)
         self._report(reasons, source)
+        return {cleaned(absence.found) for absence in reasons.values() if absence.found}
 
     def _report(
         self, absences: dict[str, Absence], source: str, outcome: str = "", before: str = ""
@@ -203,8 +207,7 @@ class Tree:
         """Report recordings that `source` names but that do not exist (remedy `put`), and
         recordings in the same folders that `source` does not name (remedy `ignore`)."""
         files = [cleaned(file) for file in files]
-        self.report_missing(files, source, put)
-        named = set(files)
+        named = {*files, *self.report_missing(files, source, put)}
         for folder in dict.fromkeys(map(folder_of, files)):
             others = (n for n in self.entries(folder)[0] if is_audio(n) and n not in named)
             problem = f"a recording that {source} does not name, skipped"

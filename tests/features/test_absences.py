@@ -103,8 +103,8 @@ def test_other_reasons(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.wav")
     reasons = explain(recordings, ["C:\\speech\\a.wav", "d:/a.wav", "wav", "pipe.wav", "b.wav"])
     assert {file: absence.problem for file, absence in reasons.items()} == {
-        "C:\\speech\\a.wav": "a path on a drive of Windows",
-        "d:/a.wav": "a path on a drive of Windows",
+        "C:\\speech\\a.wav": "on a drive of Windows",
+        "d:/a.wav": "on a drive of Windows",
         "wav": "not a file: it is a folder",
         "pipe.wav": "not a file: it is a pipe or a device",
     }
