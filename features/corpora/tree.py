@@ -43,6 +43,7 @@ class Tree:
         self._problems: dict[tuple[str, str, str], dict[str, None]] = {}
         self._listed: dict[str, tuple[list[str], list[str]]] = {}
         self._dead: dict[str, Absence] = {}
+        self._explained: dict[str, Absence | None] = {}
         kind = self.storage.inspect([""])[0].type
         if kind == pafs.FileType.File:
             remedy = "give the corpus's folder, or set corpus.name to manifest for your own table"
@@ -170,7 +171,9 @@ class Tree:
         Links that lead nowhere are left out, because `entries` has reported them.
         """
         absent = [file for file in self.missing(files) if cleaned(file) not in self._dead]
-        reasons = explain(self.recordings, absent)
+        new = [file for file in absent if file not in self._explained]
+        self._explained |= dict.fromkeys(new) | explain(self.recordings, new)
+        reasons = {file: reason for file in absent if (reason := self._explained[file])}
         return [file for file in absent if file not in reasons], reasons
 
     def spell(self, files: Iterable[str], source: str) -> dict[str, str]:
