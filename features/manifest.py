@@ -15,7 +15,8 @@ import pyarrow as pa
 from features.errors import ManifestError
 from features.manifest_rows import SCHEMA as SCHEMA
 from features.manifest_rows import normalise as normalise
-from features.manifest_rows import refuse
+from features.manifest_rows import refuse, without_value
+from features.names import shown
 from features.parquet import ParquetError, read_table
 from features.storage import Storage
 
@@ -23,7 +24,8 @@ from features.storage import Storage
 class Problem(NamedTuple):
     """A problem that a reader found in a corpus.
 
-    file : the file or folder, relative to the corpus's root
+    file : the file or folder, relative to the corpus's root; or the column, or the key of the
+        configuration
     reason : the problem and its remedy
     """
 
@@ -53,9 +55,22 @@ def read_manifest(path: str) -> Manifest:
     data = Storage.open(root).read(name)
     try:
         table = _read_csv(data) if _is_csv(name) else read_table(data)
-        return Manifest(normalise(table), root)
+        return checked(table, root)
     except (ManifestError, ParquetError) as error:
         raise ManifestError(f"{path}: {error}") from error
+
+
+def checked(table: pa.Table, root: str, problems: tuple[Problem, ...] = ()) -> Manifest:
+    """The manifest of a table, with the problems of its values. Raises ManifestError."""
+    rows = normalise(table)
+    for name, texts in without_value(table).items():
+        listed = ", ".join(map(shown, sorted(texts)))
+        reason = (
+            f"{texts.total()} rows have a text that means no value ({listed}): they count as rows "
+            f"without a {name}. Fill in the column, or rename the {name} if the text is a name"
+        )
+        problems += (Problem(f"column {name}", reason),)
+    return Manifest(rows, root, problems)
 
 
 def _split(path: str) -> tuple[str, str]:

@@ -16,6 +16,7 @@ import csv
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from features.corpora.tree import Tree, base
@@ -95,8 +96,8 @@ def read_emobox(root: str) -> Manifest:
         "utterances fail at extraction",
         "nothing to do: EmoBox uses a part of the corpus",
     )
-    table = audio.manifest(list(rows.values())).table
-    return Manifest(table, audio.root, data.problems + audio.problems)
+    manifest = audio.manifest(list(rows.values()))
+    return replace(manifest, problems=data.problems + manifest.problems)
 
 
 def _manifests(data: Tree) -> tuple[str, dict[str, dict[str, str]]]:

@@ -18,4 +18,4 @@ def read_own(path: str) -> Manifest:
         "manifest's folder",
         "add a row for it, or ignore this",
     )
-    return replace(manifest, problems=tree.problems)
+    return replace(manifest, problems=manifest.problems + tree.problems)
