@@ -6,6 +6,7 @@ are errors that say how to write the value.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
@@ -117,3 +118,19 @@ def _keep_text(
                 _keep_text(value, path, seen)
             elif key.value == path[0]:
                 _keep_text(value, path[1:], seen)
+
+
+def as_yaml(value: object) -> str:
+    """A plain value as YAML on one line, with an escape for each character that cannot be seen."""
+    for allow_unicode in (True, False):
+        text = yaml.safe_dump(
+            value,
+            default_flow_style=True,
+            allow_unicode=allow_unicode,
+            width=10**6,
+            sort_keys=False,
+        )
+        text = text.removesuffix("\n...\n").strip()
+        if text.isprintable() and unicodedata.is_normalized("NFC", text):
+            break
+    return text

@@ -13,6 +13,7 @@ from orchestrator.config.sections import (
     FOLDS,
     Configuration,
     CorpusConfig,
+    FoldsConfig,
     GradientTraining,
     ModelConfig,
     TrainingConfig,
@@ -47,6 +48,19 @@ def load_corpus(path: str, overrides: list[str] | None = None) -> CorpusConfig:
     if not isinstance(raw, dict) or "corpus" not in raw:
         raise ConfigError(f"{path}: corpus: this section is required")
     return _in_file(path, corpus_section, raw["corpus"])
+
+
+def load_folds(path: str, overrides: list[str] | None = None) -> FoldsConfig | None:
+    """The folds section of a YAML file; None if the file describes only a corpus, and no run."""
+    raw = _read(path, overrides or [])
+    if not isinstance(raw, dict) or not {"folds", "model"} & raw.keys():
+        return None
+    return _in_file(path, _folds_section, raw)
+
+
+def _folds_section(raw: dict[str, Any]) -> FoldsConfig:
+    scheme = _choice(raw, "folds", "scheme", "leave_one_session_out")
+    return _validate(FOLDS[scheme], raw.get("folds") or {}, "folds")
 
 
 def corpus_section(raw: Any) -> CorpusConfig:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -112,7 +112,7 @@ def prepare(
     place[kept] = np.arange(len(kept))
     if len(kept) < len(manifest.table):
         remaining = Manifest(manifest.table.take(kept), manifest.root, manifest.problems)
-        corpus = Corpus(remaining, plan.corpus.labels[kept], plan.corpus.classes)
+        corpus = replace(plan.corpus, manifest=remaining, labels=plan.corpus.labels[kept])
         if (corpus.labels < 0).all():
             raise ConfigError("features.max_errors: no labelled utterance has features; lower it")
         own, other = (place[rows[kept]] for rows in (plan.own, plan.other))
@@ -140,7 +140,7 @@ def prepare(
     summary = summarise_corpus(
         configuration.corpus.name, corpus.manifest, corpus.labels, corpus.classes, audio=False
     )
-    notes = list(plan.audit.notes)
+    notes = [f"{doubt.file}: {doubt.reason}." for doubt in corpus.doubts] + plan.audit.notes
     if features.errors:
         reasons = "; ".join(f"{file}: {reason}" for _, file, reason in features.errors)
         notes.append(f"{len(features.errors)} utterances have no features: {reasons}")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from features.corpora import CORPORA
 from tests.support.corpora import make_tree, problems
@@ -18,3 +19,21 @@ def test_a_manifest_is_compared_with_its_folders(tmp_path: Path) -> None:
     assert problems(manifest, "file manager") == ["wav/._a.wav"]
     pq.write_table(manifest.table, f"{root}/m.parquet")
     assert CORPORA["manifest"](f"{root}/m.parquet") == manifest
+
+
+@pytest.mark.parametrize(
+    ("sessions", "words"),
+    [
+        (["1", "NaN", "nan"], "2 rows have a text that means no value ('NaN', 'nan'): they count"),
+        (["NULL", "2", "3"], "1 rows have a text that means no value ('NULL'): they count as rows"),
+        (["1", "\ufeff", "#N/A"], r"2 rows have a text that means no value ('#N/A', '\ufeff')"),
+    ],
+)
+def test_sessions_that_mean_no_value_are_counted(
+    tmp_path: Path, sessions: list[str], words: str
+) -> None:
+    lines = [f"{i}.wav,s,ang,{session}\n" for i, session in enumerate(sessions)]
+    (tmp_path / "m.csv").write_text("file,speaker,emotion,session\n" + "".join(lines))
+    manifest = CORPORA["manifest"](f"{tmp_path}/m.csv")
+    assert problems(manifest, words) == ["column session"]
+    assert problems(manifest, "does not exist") == ["0.wav", "1.wav", "2.wav"]
