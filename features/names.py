@@ -51,6 +51,8 @@ def shown(text: str) -> str:
 
 
 def _visible(text: str) -> str:
+    if text.isascii() and text.isprintable():  # nearly all names, and ten times as fast
+        return text.replace(" ", "")
     return "".join(
         c for c in text if unicodedata.category(c) not in _INVISIBLE and c not in _FILLERS
     )

@@ -4,9 +4,9 @@ A doubt never stops a run, because it may be a mistake or not. `ser corpus` list
 problems, and every run repeats them as notes before it trains.
 """
 
+import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import PurePosixPath
 
 import pyarrow as pa
 
@@ -127,10 +127,14 @@ def row_doubts(table: pa.Table) -> Iterator[Problem]:
                 f"{shorten(pairs, separator='; ')}. If they are the same {column}, write one name",
             )
     yield from _recording_doubts(table)
+    yield from _dialogue_doubts(table)
+
+
+def _dialogue_doubts(table: pa.Table) -> Iterator[Problem]:
+    """Doubts about dialogues whose names are used again in another session."""
+    columns = (table[name].to_pylist() for name in ("dialogue", "session"))
     sessions = defaultdict(set)
-    for dialogue, session in zip(
-        *(table[n].to_pylist() for n in ("dialogue", "session")), strict=True
-    ):
+    for dialogue, session in zip(*columns, strict=True):
         if dialogue is not None and session is not None:
             sessions[dialogue].add(session)
     if several := [name for name, places in sessions.items() if len(places) > 1]:
@@ -146,27 +150,22 @@ def row_doubts(table: pa.Table) -> Iterator[Problem]:
 def _recording_doubts(table: pa.Table) -> Iterator[Problem]:
     """Doubts about recordings (the same part of the same file) that several rows have."""
     columns = (table[name].to_pylist() for name in ("file", "start", "end"))
-    rows = defaultdict(list)
+    rows_of = defaultdict(list)
     for row, (file, start, end) in enumerate(zip(*columns, strict=True)):
-        rows[str(PurePosixPath(file)), start or 0.0, end].append(row)
-    ids, labels = table["id"].to_pylist(), table["emotion"].to_pylist()
-    repeated = [(key[0], same) for key, same in rows.items() if len(same) > 1]
+        rows_of[posixpath.normpath(file), start or 0.0, end].append(row)
+    files, ids, labels = (table[name].to_pylist() for name in ("file", "id", "emotion"))
+    repeated = [same for same in rows_of.values() if len(same) > 1]
     for differs, words, remedy in (
         (True, "different labels", "Keep the row with the right label"),
         (False, "the same label", "Keep one of them"),
     ):
-        kind = [
-            (file, same)
-            for file, same in repeated
-            if (len({labels[row] for row in same}) > 1) == differs
-        ]
-        if kind:
-            file, same = kind[0]
-            listed = shorten([f"row {row + 1}, {ids[row]}, {labels[row]}" for row in same], 3, "; ")
+        found = [rows for rows in repeated if (len({labels[i] for i in rows}) > 1) == differs]
+        if found:
+            listed = shorten([f"{ids[row]} ({labels[row]})" for row in found[0]], 3)
             yield Problem(
-                file,
-                f"{len(kind)} recordings are in several rows with {words}, and each row counts as "
-                f"an utterance. The first: {listed}. {remedy}",
+                files[found[0][0]],
+                f"{len(found)} recordings are in several rows with {words}, and each row counts as "
+                f"an utterance. The ids of the first: {listed}. {remedy}",
             )
 
 
