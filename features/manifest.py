@@ -55,22 +55,22 @@ def read_manifest(path: str) -> Manifest:
     data = Storage.open(root).read(name)
     try:
         table = _read_csv(data) if _is_csv(name) else read_table(data)
-        return checked(table, root)
+        return Manifest(normalise(table), root, value_problems(table))
     except (ManifestError, ParquetError) as error:
         raise ManifestError(f"{path}: {error}") from error
 
 
-def checked(table: pa.Table, root: str, problems: tuple[Problem, ...] = ()) -> Manifest:
-    """The manifest of a table, with the problems of its values. Raises ManifestError."""
-    rows = normalise(table)
+def value_problems(table: pa.Table) -> tuple[Problem, ...]:
+    """Problems of a table before `normalise`: names whose text means that there is no name."""
+    problems = []
     for name, texts in without_value(table).items():
         listed = ", ".join(map(shown, sorted(texts)))
         reason = (
             f"{texts.total()} rows have a text that means no value ({listed}): they count as rows "
             f"without a {name}. Fill in the column, or rename the {name} if the text is a name"
         )
-        problems += (Problem(f"column {name}", reason),)
-    return Manifest(rows, root, problems)
+        problems.append(Problem(f"column {name}", reason))
+    return tuple(problems)
 
 
 def _split(path: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from features.errors import ManifestError, shorten
-from features.manifest import Manifest, Problem, checked
+from features.manifest import Manifest, Problem, normalise, value_problems
 from features.storage import Storage
 
 AUDIO = (".wav", ".flac", ".aiff", ".aif", ".ogg", ".opus", ".m4a", ".mp3", ".mp4", ".avi")
@@ -173,7 +173,7 @@ class Tree:
             table = pa.table(columns)
         except (pa.ArrowException, OverflowError) as error:
             raise ManifestError(f"{self.root}: a column mixes types of values: {error}") from error
-        return checked(table, self.root, self.problems)
+        return Manifest(normalise(table), self.root, self.problems + value_problems(table))
 
 
 def base(name: str) -> str:
