@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.corpora import CORPORA
+from features.corpora.tree import Tree
 from tests.support.corpora import make_tree, problems
 
 
@@ -37,3 +38,14 @@ def test_sessions_that_mean_no_value_are_counted(
     manifest = CORPORA["manifest"](f"{tmp_path}/m.csv")
     assert problems(manifest, words) == ["column session"]
     assert problems(manifest, "does not exist") == ["0.wav", "1.wav", "2.wav"]
+
+
+@pytest.mark.parametrize("column", ["session", "phrase", "fold"])
+def test_the_reader_of_a_corpus_counts_them_too(tmp_path: Path, column: str) -> None:
+    row = {"file": "a.wav", "speaker": "s", "emotion": "ang"}
+    manifest = Tree(str(tmp_path)).manifest([row | {"id": text, column: text} for text in "1NA"])
+    assert manifest.problems == ()
+    texts = ("1", "NA", "n/a")
+    manifest = Tree(str(tmp_path)).manifest([row | {"id": t, column: t} for t in texts])
+    assert manifest.table[column].to_pylist() == ["1", None, None]
+    assert problems(manifest, "2 rows have a text that means no value") == [f"column {column}"]

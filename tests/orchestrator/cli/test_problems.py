@@ -1,4 +1,4 @@
-"""`ser corpus` and the problems that it lists. No recording exists, so those are problems too."""
+"""The problems of a corpus, as the commands print them. No recording exists, which is one too."""
 
 import json
 from pathlib import Path
@@ -130,3 +130,19 @@ def test_init_proposes_no_class_that_means_no_value(
     text = (tmp_path / "new.yaml").read_text()
     assert "classes: [ang, neu]" in text
     assert f"{label} (2)" in text
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_run_names_the_doubts_before_it_computes_anything(
+    tmp_path: Path, command: Command
+) -> None:
+    rows = ROWS.replace(",ang,", ",Ang,", 1).replace(",b,", ",A,")
+    config = written(
+        tmp_path, rows, model={"name": "linear_svm"}, storage=str(tmp_path / "runs"), name="x"
+    )
+    done = command("train", config)
+    assert done.returncode == 1  # no recording exists
+    before, _, after = done.stderr.partition("features.max_errors is 0")
+    assert "corpus.classes: 1 utterances have no class, because their label differs" in before
+    assert "column speaker: some speakers differ only in case" in before
+    assert after != ""
