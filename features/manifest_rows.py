@@ -265,6 +265,10 @@ def _check_unique(columns: Columns) -> None:
         first: dict[str, int] = {}
         repeated = [(i, key) for i, key in enumerate(keys) if key and first.setdefault(key, i) != i]
         remedy = ""
+        if keys is ids and any(means_no_value(columns["id"][i]) for i, _ in repeated):
+            remedy = (
+                ". Empty the cells without an id: the ids then come from the names of the files"
+            )
         if keys is places and any(sessions[i] != sessions[first[key]] for i, key in repeated):
             remedy = (
                 ". If each session numbers its dialogues anew, write the session into the name of "

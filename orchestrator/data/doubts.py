@@ -16,7 +16,7 @@ from features.names import GROUPS, means_no_value, shown, spelling
 from orchestrator.config.sections import CorpusConfig
 from search_spaces.plain_yaml import as_yaml
 
-_ALIKE = "only in case, spaces, invisible characters or leading zeros"
+_ALIKE = "only in case, spaces, invisible characters, Unicode form, or the zeros of a number"
 """How names with one `spelling` differ."""
 
 

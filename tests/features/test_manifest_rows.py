@@ -85,6 +85,7 @@ def test_missing_columns() -> None:
         ({"file": ["/a.wav", "b.wav"]}, "row 1: file '/a.wav'"),
         ({"file": ["../a.wav", "b.wav"]}, "row 1: file '../a.wav'"),
         ({"id": ["u", "u"]}, "each id must occur once. row 2: id 'u' is also in row 1"),
+        ({"id": ["NaN", "NaN"]}, "Empty the cells without an id: .*. row 2: id 'NaN' is also in"),
         ({"file": ["a.wav", "a.wav"]}, "row 2: id 'a_0.000_end' is also in row 1"),
         ({"start": [-1.0, 0.0]}, "row 1: start -1.0"),
         ({"start": [float("inf"), 0.0]}, "row 1: start inf"),
