@@ -15,9 +15,10 @@ import pyarrow.fs as pafs
 
 from features.absences import nearest, pointer
 from features.errors import ManifestError, shorten
-from features.manifest_rows import REQUIRED, TIMES, refuse
+from features.manifest_rows import REQUIRED, TIMES, refuse, without_value
 from features.manifest_rows import SCHEMA as SCHEMA
 from features.manifest_rows import normalise as normalise
+from features.names import shown
 from features.parquet import ParquetError, read_table
 from features.recordings import Recordings
 from features.storage import Storage
@@ -34,7 +35,8 @@ _POINT = re.compile(r"\s*\d+\.\d+\s*")
 class Problem(NamedTuple):
     """A problem that a reader found in a corpus.
 
-    file : the file or folder, relative to the corpus's root
+    file : the file or folder, relative to the corpus's root; or the column, or the key of the
+        configuration
     reason : the problem and its remedy
     """
 
@@ -78,7 +80,9 @@ def read_manifest(path: str) -> Manifest:
     """
     table, root, problems = read_rows(path)
     try:
-        return Manifest(normalise(table, own=True), root, problems, own=True)
+        return Manifest(
+            normalise(table, own=True), root, problems + value_problems(table), own=True
+        )
     except ManifestError as error:
         raise ManifestError(f"{path}: {error}") from error
 
@@ -115,6 +119,19 @@ def with_files(table: pa.Table, files: Sequence[str | None]) -> pa.Table:
     """`table` with another column `file`."""
     place = table.column_names.index("file")
     return table.set_column(place, "file", pa.array(files, pa.string()))
+
+
+def value_problems(table: pa.Table) -> tuple[Problem, ...]:
+    """Problems of a table before `normalise`: names whose text means that there is no name."""
+    problems = []
+    for name, texts in without_value(table).items():
+        listed = ", ".join(map(shown, sorted(texts)))
+        reason = (
+            f"{texts.total()} rows have a text that means no value ({listed}): they count as rows "
+            f"without a {name}. Fill in the column, or rename the {name} if the text is a name"
+        )
+        problems.append(Problem(f"column {name}", reason))
+    return tuple(problems)
 
 
 def _split(path: str) -> tuple[str, str]:

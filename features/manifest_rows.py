@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from features.errors import ManifestError, shorten
+from features.names import GROUPS, means_no_value, shown
 from features.recordings import is_uri, leaves_folder
 
 REQUIRED = ("file", "speaker", "emotion")
@@ -75,7 +76,7 @@ def normalise(table: pa.Table, own: bool = False) -> pa.Table:
         if field.name not in table.column_names:
             columns[field.name] = [None] * table.num_rows
         elif pa.types.is_string(field.type):
-            columns[field.name] = [_text(v) for v in table[field.name].to_pylist()]
+            columns[field.name] = _texts(table, field.name)
         elif field.name == "turn":
             columns["turn"] = _parse(table["turn"], _integer, "a whole number", "turn")
         else:
@@ -85,6 +86,20 @@ def normalise(table: pa.Table, own: bool = False) -> pa.Table:
     columns["turn"] = _turns(columns)
     _check_unique(columns)
     return pa.table(columns, schema=SCHEMA)
+
+
+def without_value(table: pa.Table) -> dict[str, Counter[str]]:
+    """Column -> texts that mean "no value", with their number of rows.
+
+    `normalise` makes such sessions, dialogues, phrases, splits and folds empty, and refuses such
+    speakers. It keeps such labels, because an emotion may be called `none`.
+    """
+    found = {}
+    for name in GROUPS:
+        if name in table.column_names:
+            texts = Counter(_text(v) for v in table[name].to_pylist())
+            found[name] = Counter({t: n for t, n in texts.items() if t and means_no_value(t)})
+    return {name: texts for name, texts in found.items() if texts}
 
 
 def refuse(rows: Iterable[tuple[int, str]], rule: str) -> None:
@@ -101,6 +116,21 @@ def _text(value: Any) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip() or None
+
+
+def _texts(table: pa.Table, name: str) -> list[str | None]:
+    """A column of texts. Raises ManifestError for a speaker that means "no value"."""
+    values = [_text(value) for value in table[name].to_pylist()]
+    if name not in GROUPS:
+        return values
+    empty = {i: value for i, value in enumerate(values) if value and means_no_value(value)}
+    if name == "speaker":
+        refuse(
+            ((i, f"speaker {shown(value)}") for i, value in empty.items()),
+            "every utterance needs a speaker, but some texts mean that there is no value. Fill in "
+            "the column, or rename the speaker if the text is a name",
+        )
+    return [None if i in empty else value for i, value in enumerate(values)]
 
 
 def _integer(value: Any) -> int | None:
@@ -255,8 +285,19 @@ def _check_unique(columns: Columns) -> None:
         None if dialogue is None else f"dialogue {dialogue!r} turn {turn}"
         for dialogue, turn in zip(columns["dialogue"], columns["turn"], strict=True)
     ]
+    sessions = columns["session"]
     for keys, unit in ((ids, "id"), (places, "turn of a dialogue")):
         first: dict[str, int] = {}
         repeated = [(i, key) for i, key in enumerate(keys) if key and first.setdefault(key, i) != i]
+        remedy = ""
+        if keys is ids and any(means_no_value(columns["id"][i]) for i, _ in repeated):
+            remedy = (
+                ". Empty the cells without an id: the ids then come from the names of the files"
+            )
+        if keys is places and any(sessions[i] != sessions[first[key]] for i, key in repeated):
+            remedy = (
+                ". If each session numbers its dialogues anew, write the session into the name of "
+                "the dialogue, as in Ses01_1"
+            )
         wrong = ((i, f"{key} is also in row {first[key] + 1}") for i, key in repeated)
-        refuse(wrong, f"each {unit} must occur once")
+        refuse(wrong, f"each {unit} must occur once{remedy}")

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from search_spaces.plain_yaml import UNREADABLE, SurpriseError, load_yaml
 
 FOLDER = Path(__file__).parent
 
@@ -172,13 +173,14 @@ def load_space(name: str) -> Space:
     known = sorted(path.stem for path in FOLDER.glob("*.yaml"))
     path = FOLDER / f"{name}.yaml" if name in known else Path(name)
     try:
-        return Space.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Space.model_validate(load_yaml(path.read_text(encoding="utf-8")))
     except OSError:
         raise SpaceError(f"no space {name}; known: {', '.join(known)}, or a YAML file") from None
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"]) or "the file"
         raise SpaceError(f"{path}: {key}: {problem['msg'].removeprefix('Value error, ')}") from None
-    # Text that is not UTF-8, and impossible dates and numbers, raise other ValueErrors.
-    except (yaml.YAMLError, ValueError) as error:
+    except SurpriseError as error:
+        raise SpaceError(f"{path}: {error}") from None
+    except UNREADABLE as error:
         raise SpaceError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None

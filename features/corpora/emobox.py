@@ -15,6 +15,7 @@ sample_rate, length, task, emo, channel; for a segment also start_time and end_t
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from features.corpora.tree import Tree, base
@@ -101,8 +102,8 @@ def read_emobox(root: str) -> Manifest:
         "utterances fail at extraction",
         "nothing to do: EmoBox uses a part of the corpus",
     )
-    table = audio.manifest(list(rows.values())).table
-    return Manifest(table, audio.root, data.problems + audio.problems)
+    manifest = audio.manifest(list(rows.values()))
+    return replace(manifest, problems=data.problems + manifest.problems)
 
 
 def _check_inside(data: Tree, rows: _Rows) -> None:

@@ -2,7 +2,7 @@
 
 from features.corpora.tree import Tree
 from features.errors import ManifestError
-from features.manifest import Manifest, normalise, read_rows, with_files
+from features.manifest import Manifest, normalise, read_rows, value_problems, with_files
 
 
 def read_own(path: str) -> Manifest:
@@ -28,4 +28,4 @@ def read_own(path: str) -> Manifest:
         "manifest's folder, or an absolute path, or a URI",
         "add a row for it, or ignore this",
     )
-    return Manifest(table, root, problems + tree.problems, own=True)
+    return Manifest(table, root, problems + value_problems(rows) + tree.problems, own=True)

@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 
 from features.absences import Absence, dead_link, explain, nearest, pointer
 from features.errors import ManifestError, shorten
-from features.manifest import Manifest, Problem, normalise
+from features.manifest import Manifest, Problem, normalise, value_problems
 from features.recordings import Recordings, cleaned, folder_of, leaves_folder
 from features.text_table import decode
 
@@ -242,7 +242,7 @@ class Tree:
             table = pa.table(columns)
         except (pa.ArrowException, OverflowError) as error:
             raise ManifestError(f"{self.root}: a column mixes types of values: {error}") from error
-        return Manifest(normalise(table), self.root, self.problems)
+        return Manifest(normalise(table), self.root, self.problems + value_problems(table))
 
 
 def base(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,10 +76,14 @@ def corpus(
     overrides: Overrides = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
-    """Check and summarise a corpus. Reads labels and audio headers only; needs no model."""
+    """Check and summarise a corpus. Reads labels and audio headers only; needs no model.
+
+    With a configuration of a run, also check that its scheme can make the folds.
+    """
     from orchestrator.cli.console import print_corpus
     from orchestrator.config.parsing import corpus_section, load_corpus
     from orchestrator.data.corpus import read_corpus
+    from orchestrator.data.folds import scheme_problems
     from orchestrator.data.statistics import summarise_corpus
 
     if root is None:
@@ -88,7 +93,11 @@ def corpus(
     else:
         section = corpus_section({"name": config, "root": root})
     read = read_corpus(section)
-    summary = summarise_corpus(section.name, read.manifest, read.labels, read.classes)
+    manifest = read.manifest
+    if root is None:
+        found = scheme_problems(config, overrides, manifest.table, read.labels, read.classes)
+        manifest = replace(manifest, problems=(*manifest.problems, *found))
+    summary = summarise_corpus(section.name, manifest, read.labels, read.classes)
     if as_json:
         print(json.dumps(summary.model_dump()))
     else:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from features.errors import shorten
 from orchestrator.ledger.records import CorpusSummary
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 def print_corpus(summary: CorpusSummary, root: str) -> None:
     """A corpus's counts, and its problems by reason."""
-    console = Console()
     table = Table("item", "count", title=f"{summary.corpus}: {root}", title_justify="left")
     labelled = summary.labelled or 1
     seconds = summary.duration_s
@@ -34,16 +34,14 @@ def print_corpus(summary: CorpusSummary, root: str) -> None:
     }
     for name, value in rows.items():
         table.add_row(name, value)
-    console.print(table)
+    Console(markup=False, emoji=False).print(table)  # names may hold brackets and colons
     if not summary.problems:
-        console.print("no problems")
+        print("no problems")
         return
-    problems = Table("problem", "place", title=f"{len(summary.problems)} problems")
+    print(f"{len(summary.problems)} problems:")  # on whole lines, because they have text to copy
     for reason in sorted({problem.reason for problem in summary.problems}):
         files = [problem.file for problem in summary.problems if problem.reason == reason]
-        more = f" and {len(files) - 3:,} more" if len(files) > 3 else ""
-        problems.add_row(reason, ", ".join(files[:3]) + more)
-    console.print(problems)
+        print(f"  {shorten(files, 3)}: {reason}")
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -3,12 +3,12 @@
 from collections import Counter
 from pathlib import Path
 
-import yaml
-
+from features.names import means_no_value
 from orchestrator.config.sections import CorpusConfig
 from orchestrator.data.corpus import read_corpus
 from orchestrator.errors import ConfigError
 from search_spaces import FOLDER
+from search_spaces.plain_yaml import as_yaml
 
 _PUBLISHED = {"iemocap": ({"exc": "hap"}, ("ang", "hap", "neu", "sad"))}
 """Merges and classes of the literature, by corpus."""
@@ -27,7 +27,13 @@ def starter(corpus: str, root: str, model: str) -> str:
     merge, classes = _PUBLISHED.get(corpus, ({}, ()))
     if not classes:
         enough = _SMALLEST * labels.total()
-        classes = tuple(sorted(label for label, count in labels.items() if count >= enough))
+        classes = tuple(
+            sorted(
+                label
+                for label, count in labels.items()
+                if count >= enough and not means_no_value(label)
+            )
+        )
     sessions = len({name for name in table["session"].to_pylist() if name is not None})
     speakers = len(set(table["speaker"].to_pylist()))
     if sessions >= 3:
@@ -39,20 +45,14 @@ def starter(corpus: str, root: str, model: str) -> str:
         reason = f"each of the {speakers} speakers is tested once, in ten folds"
     template = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
     return template.format(
-        corpus=_plain(corpus),
-        root=_plain(root),
+        corpus=as_yaml(corpus),
+        root=as_yaml(root),
         labels=", ".join(f"{label} ({count})" for label, count in labels.most_common()),
-        merge=_plain(merge),
-        classes=_plain(list(classes)),
-        model=_plain(model),
+        merge=as_yaml(merge),
+        classes=as_yaml(list(classes)),
+        model=as_yaml(model),
         scheme=scheme,
         reason=reason,
         # IAAN and its variants share one space.
         space=model if (FOLDER / f"{model}.yaml").exists() else "iaan",
     )
-
-
-def _plain(value: object) -> str:
-    """A value as YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
-    return text.removesuffix("\n...\n").strip()

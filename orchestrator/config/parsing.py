@@ -7,21 +7,24 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ValidationError, create_model
 
 from orchestrator.config.sections import (
     FOLDS,
     Configuration,
     CorpusConfig,
+    FoldsConfig,
     GradientTraining,
     ModelConfig,
     TrainingConfig,
 )
 from orchestrator.errors import ConfigError
+from search_spaces.plain_yaml import UNREADABLE, SurpriseError, load_yaml
 
-_UNREADABLE = (yaml.YAMLError, OSError, ValueError, RecursionError)
-"""Errors of a text that is not YAML. Impossible dates and other encodings raise ValueError."""
+_TEXTS = (("corpus",), ("name",), ("storage",), ("search", "space"))
+"""Keys whose values are text: labels, speakers and paths, which may look like a number."""
+_LISTS = ("corpus.classes", "corpus.only.")
+"""Keys, and the start of keys, that take a list of names."""
 
 
 def load(source: str | dict[str, Any], overrides: list[str] | None = None) -> Configuration:
@@ -47,6 +50,20 @@ def load_corpus(path: str, overrides: list[str] | None = None) -> CorpusConfig:
     return _in_file(path, corpus_section, raw["corpus"])
 
 
+def load_folds(path: str, overrides: list[str] | None = None) -> FoldsConfig | None:
+    """The folds of a YAML file; None if it has no section `folds`, and no model that trains."""
+    raw = _read(path, overrides or [])
+    if not isinstance(raw, dict) or not raw.keys() & {"folds", "model"}:
+        return None
+    return _in_file(path, _folds_section, raw)
+
+
+def _folds_section(raw: dict[str, Any]) -> FoldsConfig:
+    scheme = _choice(raw, "folds", "scheme", "leave_one_session_out")
+    folds: FoldsConfig = _validate(FOLDS[scheme], raw.get("folds") or {}, "folds")
+    return folds
+
+
 def corpus_section(raw: Any) -> CorpusConfig:
     """Check plain values of the corpus section. Raises ConfigError."""
     return _validate(CorpusConfig, raw, "corpus")
@@ -63,9 +80,11 @@ def parse(raw: Any) -> Configuration:
 
 def _choice(raw: dict[str, Any], section: str, key: str, default: str | None) -> str:
     """The value of a key that decides which other keys there are. Raises ConfigError."""
-    from ser_models import MODELS
+    known = sorted(FOLDS)
+    if section == "model":
+        from ser_models import MODELS
 
-    known = list(MODELS) if section == "model" else sorted(FOLDS)
+        known = list(MODELS)
     values = raw.get(section)
     if values is None and default is not None:
         return default
@@ -133,10 +152,12 @@ def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
 def _read(path: str, overrides: list[str]) -> Any:
     """The plain values of a YAML file, with overrides. Raises ConfigError."""
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        raw = load_yaml(Path(path).read_text(encoding="utf-8"), _TEXTS)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file") from None
-    except _UNREADABLE as error:
+    except SurpriseError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except UNREADABLE as error:
         problem = " ".join(str(error).split())
         raise ConfigError(f"{path}: cannot be read as YAML: {problem}") from None
     return _overridden(raw, overrides)
@@ -151,11 +172,23 @@ def _overridden(raw: Any, overrides: list[str]) -> Any:
         if not isinstance(raw, dict):
             raise ConfigError("a configuration is a mapping of sections")
         try:
-            plain = yaml.safe_load(value)
-        except _UNREADABLE:
+            plain = _value(key, value)
+        except SurpriseError as error:
+            raise ConfigError(f"--set {override}: {error.problem}") from None
+        except UNREADABLE:
             raise ConfigError(f"--set {override}: {value!r} is not a YAML value") from None
         set_key(raw, key, plain)
     return raw
+
+
+def _value(key: str, text: str) -> Any:
+    """The value of an override. A list of names needs no brackets: `anger,sadness`."""
+    path = tuple(key.split("."))
+    below = [each[len(path) :] for each in _TEXTS if each[: len(path)] == path[: len(each)]]
+    value = load_yaml(text, below)
+    if isinstance(value, str) and key.startswith(_LISTS) and not text.startswith(('"', "'")):
+        return [name for part in value.split(",") if (name := part.strip())]
+    return value
 
 
 def _in_file(path: str, check: Any, raw: Any) -> Any:
@@ -189,11 +222,25 @@ def _explain(kind: type[BaseModel], error: ValidationError, section: str) -> str
                 lines.append(f"{key}: unknown key; {hint}")
             case "missing":
                 lines.append(f"{key}: this key is required")
+            case "tuple_type":
+                lines.append(f"{key}: must be a list, as in [a, b], not {problem['input']!r}")
             case _ if not location:  # about several keys, which the message names, or all of them
                 lines.append(f"{section}: {message}".removeprefix(": "))
             case _:
-                lines.append(f"{key}: {message[0].lower()}{message[1:]}, not {problem['input']!r}")
+                value = repr(problem["input"])
+                hint = ""
+                if problem["type"] in ("string_type", "literal_error"):
+                    hint = _READ_BY_YAML.get(value, "")
+                lines.append(f"{key}: {message[0].lower()}{message[1:]}, not {value}{hint}")
     return "\n".join(lines)
+
+
+_READ_BY_YAML = {
+    "True": " (YAML reads yes, on and true as True; quote a text, as in 'yes')",
+    "False": " (YAML reads no, off and false as False; quote a text, as in 'no')",
+    "None": " (YAML reads null, ~ and an empty value as None; quote a text, as in 'null')",
+}
+"""Values that stand for several texts of a file."""
 
 
 def _keys(kind: type[BaseModel], location: list[str]) -> list[str]:

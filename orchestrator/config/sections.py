@@ -13,7 +13,15 @@ of search spaces and the test of docs/configuration.md use it.
 
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from features.sets import FeatureConfig
 
@@ -47,14 +55,25 @@ class Section(BaseModel):
         return value
 
 
+def _number_as_name(value: Any) -> Any:
+    """Classes may be called 0, 1, 2. A file keeps them as written; Python code gives numbers."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Name = Annotated[str, BeforeValidator(_number_as_name)]
+"""A label, a class, or another value of a text column of the manifest."""
+
+
 class CorpusConfig(Section):
     """Which recordings to use, and which of their labels are classes."""
 
     name: Annotated[str, SWEEP] = "manifest"
     root: Annotated[str, NOTHING]
-    only: Annotated[dict[str, Annotated[tuple[str, ...], Field(min_length=1)]], SWEEP] = {}
-    merge: dict[str, str] = {}
-    classes: tuple[str, ...] | None = Field(None, min_length=2)
+    only: Annotated[dict[str, Annotated[tuple[Name, ...], Field(min_length=1)]], SWEEP] = {}
+    merge: dict[Name, Name] = {}
+    classes: tuple[Name, ...] | None = Field(None, min_length=2)
     note: Annotated[str | None, NOTHING] = None
 
     @field_validator("classes")
@@ -68,7 +87,7 @@ class CorpusConfig(Section):
 class TrainingCorpus(CorpusConfig):
     """A corpus to train on: its classes must be given."""
 
-    classes: tuple[str, ...] = Field(min_length=2)
+    classes: tuple[Name, ...] = Field(min_length=2)
 
 
 class FoldsConfig(Section):

@@ -247,7 +247,8 @@ def _notes(audited: Audit, promise: Promise, normalize: str) -> Iterator[str]:
         yield (
             f"{len(audited.crossing)} speakers occur in several sessions "
             f"({shorten(list(audited.crossing), SHOWN)}): a division by session does not separate "
-            f"speakers."
+            f"speakers. If each session has speakers of its own, write the session into the "
+            f"speakers' names."
         )
     tests = sum(fold.parts["test"].utterances for fold in audited.folds)
     known = sum(fold.shared["speaker"] for fold in audited.folds)

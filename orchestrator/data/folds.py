@@ -1,6 +1,7 @@
 """Folds: which utterances train, which select the epoch, and which test."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from features.context import Indices
+from features.manifest import Problem
+from orchestrator.config.parsing import load_folds
 from orchestrator.config.sections import FoldsConfig
 from orchestrator.errors import ConfigError
 
@@ -84,3 +87,21 @@ def make_folds(
                 f"{', '.join(absent)}. Remove the class, or choose another folds.scheme"
             )
     return folds
+
+
+def scheme_problems(
+    path: str, overrides: list[str], table: pa.Table, labels: Indices, classes: tuple[str, ...]
+) -> Iterator[Problem]:
+    """The reasons why the scheme of a configuration cannot divide the corpus, for `ser corpus`.
+
+    For example, rows have no session. The other parameters are those of `load_folds` and
+    `make_folds`.
+    """
+    try:
+        folds = load_folds(path, overrides)
+        if folds is not None:
+            make_folds(table, labels, classes, folds)
+    except ConfigError as error:
+        for line in str(error).split("\n"):
+            key, _, reason = line.removeprefix(f"{path}: ").partition(": ")
+            yield Problem(key, reason)

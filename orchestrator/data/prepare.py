@@ -37,13 +37,19 @@ class Plan:
     own: Indices
     other: Indices
 
+    @property
+    def notes(self) -> list[str]:
+        """Sentences about the corpus and its folds that a reader of the scores should know."""
+        doubts = [f"{doubt.file}: {doubt.reason}." for doubt in self.corpus.doubts]
+        return doubts + self.audit.notes
+
 
 @dataclass(frozen=True)
 class Prepared:
     """The data that every trial of a run shares.
 
     fingerprint : SHA-1 of all data that trials read or write down: features, classes and context
-    notes : sentences that a reader of the scores should know, those of the audit included
+    notes : those of the plan, and sentences about the features
     """
 
     dataset: Dataset
@@ -111,7 +117,7 @@ def prepare(
     place[kept] = np.arange(len(kept))
     if len(kept) < len(manifest.table):
         remaining = replace(manifest, table=manifest.table.take(kept))
-        corpus = Corpus(remaining, plan.corpus.labels[kept], plan.corpus.classes)
+        corpus = replace(plan.corpus, manifest=remaining, labels=plan.corpus.labels[kept])
         if (corpus.labels < 0).all():
             raise ConfigError("features.max_errors: no labelled utterance has features; lower it")
         own, other = (place[rows[kept]] for rows in (plan.own, plan.other))
@@ -139,7 +145,7 @@ def prepare(
     summary = summarise_corpus(
         configuration.corpus.name, corpus.manifest, corpus.labels, corpus.classes, audio=False
     )
-    notes = list(plan.audit.notes)
+    notes = plan.notes
     if features.errors:
         reasons = "; ".join(f"{file}: {reason}" for _, file, reason in features.errors)
         notes.append(f"{len(features.errors)} utterances have no features: {reasons}")

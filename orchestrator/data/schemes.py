@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from features.context import Indices
+from features.errors import shorten
 from orchestrator.config import sections
 from orchestrator.data.folds import Fold, Promise, codes
 from orchestrator.errors import ConfigError
@@ -61,12 +62,14 @@ def _groups(
             f"missing or empty. Add the column, or choose another scheme"
         )
     if len(missing):
-        row = int(missing[0])
+        rows = [
+            f"row {row + 1}, {table['id'][row]}, speaker {table['speaker'][row]}"
+            for row in missing.tolist()
+        ]
         raise ConfigError(
             f"folds.scheme: {config.scheme} needs a {column} in every labelled row, but "
-            f"{len(missing)} rows have no {column}. The first is row {row + 1}: "
-            f"{table['id'][row]}, speaker {table['speaker'][row]}. Complete the manifest, or "
-            f"choose another scheme"
+            f"{len(missing)} rows have no {column}: {shorten(rows, separator='; ')}. Complete the "
+            f"manifest, or choose another scheme"
         )
     occurring, group = np.unique(group, return_inverse=True)
     names = [names[code] for code in occurring]

@@ -62,6 +62,8 @@ def run(
 ) -> None:
     """As `run_sweep`, for a driver that holds the lease, with Ray initialised."""
     configuration = plan.configuration
+    for note in plan.notes:  # before the extraction, which may take hours
+        narrator.say(note)
     with narrator.bars():
         prepared = prepare(
             plan,
@@ -69,7 +71,8 @@ def run(
             lambda done, total, _: narrator.bar("features", done, total),
         )
     for note in prepared.notes:
-        narrator.say(note)
+        if note not in plan.notes:
+            narrator.say(note)
     settings = configuration.search or SearchConfig(
         space="", trials=1, sampler="random", scheduler="none"
     )

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from features.errors import ManifestError
-from features.manifest_rows import SCHEMA, normalise
+from features.manifest_rows import SCHEMA, normalise, without_value
 
 
 def table(**columns: list) -> pa.Table:
@@ -66,6 +66,26 @@ def test_turns_follow_the_start_in_one_file_and_else_the_rows() -> None:
     assert normalise(table(dialogue=["d", "d"], turn=["7", "3.0"]))["turn"].to_pylist() == [7, 3]
 
 
+@pytest.mark.parametrize("column", ["session", "dialogue", "phrase", "split", "fold"])
+@pytest.mark.parametrize(
+    "text", ["NaN", "nan", "NA", "N/A", "None", "NULL", "#N/A", "<NA>", "NaT", " ", "\ufeff"]
+)
+def test_a_text_that_means_no_value_is_no_name(column: str, text: str) -> None:
+    given = table(**{column: ["a", text, f" {text} ", "Nan"]})
+    assert normalise(given)[column].to_pylist() == ["a", None, None, "Nan"]
+    counts = {column: {text: 2}} if text.strip() else {}  # an empty cell needs no remark
+    assert without_value(given) == counts
+    assert without_value(normalise(given)) == {}
+
+
+def test_labels_and_words_stay_even_if_they_mean_no_value() -> None:
+    texts = ["NA", "none", "nan"]
+    got = normalise(table(emotion=texts, style=texts, text=texts, id=texts, gender=texts))
+    for column in ("emotion", "style", "text", "id", "gender"):
+        assert got[column].to_pylist() == texts
+    assert without_value(got) == {}
+
+
 def test_missing_columns() -> None:
     with pytest.raises(ManifestError, match=r"no column speaker or emotion.*file, label"):
         normalise(pa.table({"file": ["a"], "label": ["b"]}))
@@ -78,10 +98,17 @@ def test_missing_columns() -> None:
     [
         ({"speaker": ["a", None]}, "every utterance needs a speaker. row 2: speaker is empty"),
         ({"speaker": ["a", " "]}, "row 2: speaker is empty"),
+        (
+            {"speaker": ["a", "nan"]},
+            "speaker, but some texts mean that there is no value. Fill .* row 2: speaker 'nan'",
+        ),
+        ({"speaker": ["NA", "<NA>"]}, "row 1: speaker 'NA'; row 2: speaker '<NA>'"),
+        ({"speaker": ["a", "\u200b"]}, r"row 2: speaker '\\u200b'"),
         ({"file": ["", "b.wav"]}, "row 1: file is empty"),
         ({"file": ["/a.wav", "b.wav"]}, "row 1: file '/a.wav'"),
         ({"file": ["../a.wav", "b.wav"]}, "row 1: file '../a.wav'"),
         ({"id": ["u", "u"]}, "each id must occur once. row 2: id 'u' is also in row 1"),
+        ({"id": ["NaN", "NaN"]}, "Empty the cells without an id: .*. row 2: id 'NaN' is also in"),
         ({"file": ["a.wav", "a.wav"]}, "row 2: id 'a_0.000_end' is also in row 1"),
         ({"start": [-1.0, 0.0]}, "row 1: start -1.0"),
         ({"start": [float("inf"), 0.0]}, "row 1: start inf"),
@@ -90,6 +117,10 @@ def test_missing_columns() -> None:
         ({"start": [1.0, 2.0], "end": [1.0, 1.5]}, "row 1: start 1.0, end 1.0; row 2: start 2.0"),
         ({"end": [0.0, 1.0]}, "end must be after start. row 1: start 0.0, end 0.0"),
         ({"dialogue": ["d", "d"], "turn": [3, 3]}, "row 2: dialogue 'd' turn 3 is also in row 1"),
+        (
+            {"dialogue": ["d", "d"], "turn": [3, 3], "session": ["1", "2"]},
+            "each session numbers its dialogues anew, write the session .*, as in Ses01_1. row 2: ",
+        ),
         ({"dialogue": ["d", "d"], "turn": [3, None]}, "row 2: turn is empty"),
         ({"turn": ["1", "first"]}, "turn must be a whole number. row 2: turn 'first'"),
         ({"turn": [1.5, 2.0]}, "row 1: turn 1.5"),

@@ -109,7 +109,7 @@ def test_a_range_of_integers_suggests_integers() -> None:
         pytest.param(b"- 1", "the file: .* dictionary", id="list"),
         pytest.param(b"", "the file: .* dictionary", id="empty"),
         pytest.param(b"a: [", "not readable as YAML", id="YAML"),
-        pytest.param(b"a: 2001-99-99", "not readable as YAML", id="date"),
+        pytest.param(b"a: 2001-99-99", "line 1: YAML reads 2001-99-99 as a date", id="date"),
         pytest.param(b"a: \xff", "not readable as YAML", id="UTF-8"),
         pytest.param(b"a: !!python/name:os.system", "not readable as YAML", id="code"),
     ],

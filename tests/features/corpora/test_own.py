@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.corpora import CORPORA
+from features.corpora.tree import Tree
 from features.manifest import Manifest
 from tests.support.corpora import make_tree, problems, refused, rows
 
@@ -141,3 +142,32 @@ def test_tables_of_spreadsheets(tmp_path: Path, name: str, data: bytes) -> None:
     manifest = CORPORA["manifest"](str(tmp_path / name))
     assert rows(manifest, "file", "speaker", "emotion") == [("a.wav", "s", "neu")]
     assert manifest.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("sessions", "words"),
+    [
+        (["1", "NaN", "nan"], "2 rows have a text that means no value ('NaN', 'nan'): they count"),
+        (["NULL", "2", "3"], "1 rows have a text that means no value ('NULL'): they count as rows"),
+        (["1", "\ufeff", "#N/A"], r"2 rows have a text that means no value ('#N/A', '\ufeff')"),
+    ],
+)
+def test_sessions_that_mean_no_value_are_counted(
+    tmp_path: Path, sessions: list[str], words: str
+) -> None:
+    lines = [f"{i}.wav,s,ang,{session}\n" for i, session in enumerate(sessions)]
+    (tmp_path / "m.csv").write_text("file,speaker,emotion,session\n" + "".join(lines))
+    manifest = CORPORA["manifest"](f"{tmp_path}/m.csv")
+    assert problems(manifest, words) == ["column session"]
+    assert problems(manifest, "does not exist") == ["0.wav", "1.wav", "2.wav"]
+
+
+@pytest.mark.parametrize("column", ["session", "phrase", "fold"])
+def test_the_reader_of_a_corpus_counts_them_too(tmp_path: Path, column: str) -> None:
+    row = {"file": "a.wav", "speaker": "s", "emotion": "ang"}
+    manifest = Tree(str(tmp_path)).manifest([row | {"id": text, column: text} for text in "1NA"])
+    assert manifest.problems == ()
+    texts = ("1", "NA", "n/a")
+    manifest = Tree(str(tmp_path)).manifest([row | {"id": t, column: t} for t in texts])
+    assert manifest.table[column].to_pylist() == ["1", None, None]
+    assert problems(manifest, "2 rows have a text that means no value") == [f"column {column}"]

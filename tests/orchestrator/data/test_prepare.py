@@ -90,8 +90,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 def test_data_are_read_once_and_put_into_arrays(corpus: Path, calls: Counter[str]) -> None:
     """One test for all cases, because they share the extracted features."""
 
-    def prepared(file: str, model: str) -> Prepared:
-        plan = plan_folds(configured(corpus / file, model))
+    def prepared(file: str, model: str, **merge: str) -> Prepared:
+        configuration = configured(corpus / file, model).with_values({"corpus.merge": merge})
+        plan = plan_folds(configuration)
         return prepare(plan, Storage.open(str(corpus / "runs")), lambda *_: None)
 
     iaan = prepared("all.csv", "iaan")
@@ -109,6 +110,13 @@ def test_data_are_read_once_and_put_into_arrays(corpus: Path, calls: Counter[str
     assert [fold.test.tolist() for fold in whole.folds] == [f.test.tolist() for f in iaan.folds]
     assert whole.audit.labelled == iaan.audit.labelled == whole.summary.labelled == 9
     assert whole.fingerprint != iaan.fingerprint  # the context of s1_4 and s1_5 is another turn
+
+    doubtful = prepared("all.csv", "iaan", exc="ang")
+    assert doubtful.notes[0].startswith("corpus.merge: no utterance has the label 'exc', so this ")
+    assert doubtful.notes[0].endswith(" Correct the label, or remove it from corpus.merge.")
+    assert doubtful.notes[1:] == iaan.notes
+    assert [problem.file for problem in doubtful.summary.problems][-1:] == ["corpus.merge"]
+    assert doubtful.fingerprint == iaan.fingerprint
 
     without_context = prepared("all.csv", "bigru_att")
     check_arrays(without_context)
