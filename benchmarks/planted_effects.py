@@ -20,7 +20,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,6 @@ from orchestrator.metrics import Interval, fold_interval, scores
 from orchestrator.sweep.identity import code, combined
 from orchestrator.training.fold_run import Row
 from orchestrator.training.runs import fold_run
-from ser_models.acrnn import CHANNELS
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ class Trial:
         settings = self.effect.settings(self.seed)
         resolved = self.effect.configuration(self.model, self.seed, Path()).resolved()
         sections = {name: resolved[name] for name in ("features", "model", "folds", "training")}
-        marked = self.model in self.effect.marked
-        content = [settings.model_dump(mode="json"), sections, marked, combined(code())]
+        told = self.model in self.effect.told
+        content = [settings.model_dump(mode="json"), sections, told, combined(code())]
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha1(text.encode()).hexdigest()[:16]
 
@@ -105,19 +104,6 @@ def make_corpora(trials: Iterable[Trial], folder: Path, workers: int) -> None:
         ray.shutdown()
 
 
-def mark_speakers(dataset: Dataset) -> Dataset:
-    """Write the speaker into every frame: add 3 to one static band of each speaker.
-
-    The bands have deviation 1. Those of ten speakers are four bands apart.
-    """
-    bands, names = dataset.dims // CHANNELS, sorted(set(dataset.speakers))
-    frames = dataset.frames.copy()
-    for row, speaker in enumerate(dataset.speakers):
-        begin, end = dataset.offsets[row : row + 2]
-        frames[begin:end, names.index(speaker) * bands // len(names)] += 3
-    return replace(dataset, frames=frames)
-
-
 def train_fold(task: tuple[Fold, Dataset, Configuration]) -> tuple[list[Row], int, list[Row]]:
     """Train a fold. Return the test part's predictions, the selected epoch and the embeddings."""
     torch.set_num_threads(1)
@@ -151,8 +137,8 @@ def cross_validate(trial: Trial, folder: Path, pool: Pool) -> Row:
     configuration = trial.effect.configuration(trial.model, trial.seed, folder)
     prepared = trial.prepared(folder)
     dataset = prepared.dataset
-    if trial.model in trial.effect.marked:
-        dataset = mark_speakers(dataset)
+    if trial.model in trial.effect.told:
+        dataset = trial.effect.told[trial.model](dataset)
     tasks = [(fold, dataset, configuration) for fold in prepared.folds]
     done = pool.map(train_fold, tasks, chunksize=1)
     rows = [row for predictions, _, _ in done for row in predictions]
