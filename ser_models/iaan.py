@@ -72,8 +72,8 @@ class IAAN(EmotionModel):
         self.output = nn.Linear(projection_size, classes)
 
     def decayed_parameters(self) -> list[Tensor]:
-        """The weights of the two projection layers. The paper decays their biases too."""
-        return [self.projection.weight, self.output.weight]
+        """The weights and biases of the two projection layers, as in the paper."""
+        return [*self.projection.parameters(), *self.output.parameters()]
 
     def forward(
         self, current: Padded, own: Padded | None = None, other: Padded | None = None, /
