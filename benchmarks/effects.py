@@ -29,6 +29,7 @@ class Effect:
     hypotheses : `a > b` for labels of `models`
     control : the same corpus without the effect; each difference should be smaller there
     told : label -> how the frames of this model contain the speaker's identity
+    speaker_first : label -> epochs in which only the speaker classifier of this model trains
     """
 
     name: str
@@ -38,6 +39,7 @@ class Effect:
     hypotheses: tuple[str, ...]
     control: "Effect | None" = None
     told: Mapping[str, Telling] = field(default_factory=dict)
+    speaker_first: Mapping[str, int] = field(default_factory=dict)
 
     def settings(self, seed: int) -> DemoSettings:
         """Return the settings of a seed's corpus."""
@@ -103,6 +105,7 @@ SPEAKER_STYLE = Effect(
         "acrnn_r": {"name": "acrnn_r", **_ACRNN},
         "acrnn_r, speaker marked": {"name": "acrnn_r", **_ACRNN},
         "acrnn_r, speaker joined": register_speaker_joined(_ACRNN),
+        "ssa_crnn_r, speaker first": {"name": "ssa_crnn_r", **_ACRNN},
     },
     sections={
         "features": {"normalize": "band"},
@@ -114,8 +117,10 @@ SPEAKER_STYLE = Effect(
         "acrnn_r, speaker marked > acrnn_r",
         "acrnn_r, speaker joined > acrnn_r",
         "acrnn_r, speaker marked > acrnn_r, speaker joined",
+        "ssa_crnn_r, speaker first > acrnn_r",
     ),
     told={"acrnn_r, speaker marked": mark_speakers, "acrnn_r, speaker joined": number_speakers},
+    speaker_first={"ssa_crnn_r, speaker first": 5},
 )
 LONG = replace(
     SPEAKER_STYLE,

@@ -32,6 +32,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from told_speakers import train_speaker_first
 
 from features.corpora.demo import EMOTIONS, make_demo_corpus
 from features.storage import Storage
@@ -58,7 +59,7 @@ class Trial:
         settings = self.effect.settings(self.seed)
         resolved = self.effect.configuration(self.model, self.seed, Path()).resolved()
         sections = {name: resolved[name] for name in ("features", "model", "folds", "training")}
-        told = self.model in self.effect.told
+        told = self.model in self.effect.told, self.effect.speaker_first.get(self.model, 0)
         content = [settings.model_dump(mode="json"), sections, told, combined(code())]
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha1(text.encode()).hexdigest()[:16]
@@ -104,11 +105,16 @@ def make_corpora(trials: Iterable[Trial], folder: Path, workers: int) -> None:
         ray.shutdown()
 
 
-def train_fold(task: tuple[Fold, Dataset, Configuration]) -> tuple[list[Row], int, list[Row]]:
+Task = tuple[Fold, Dataset, Configuration, int]
+
+
+def train_fold(task: Task) -> tuple[list[Row], int, list[Row]]:
     """Train a fold. Return the test part's predictions, the selected epoch and the embeddings."""
     torch.set_num_threads(1)
-    fold, dataset, configuration = task
+    fold, dataset, configuration, speaker_first = task
     run = fold_run(fold, dataset, configuration)
+    if speaker_first:
+        train_speaker_first(run, speaker_first)
     while not run.ended:
         run.train_epoch()
     done = run.finish()
@@ -139,7 +145,8 @@ def cross_validate(trial: Trial, folder: Path, pool: Pool) -> Row:
     dataset = prepared.dataset
     if trial.model in trial.effect.told:
         dataset = trial.effect.told[trial.model](dataset)
-    tasks = [(fold, dataset, configuration) for fold in prepared.folds]
+    first = trial.effect.speaker_first.get(trial.model, 0)
+    tasks = [(fold, dataset, configuration, first) for fold in prepared.folds]
     done = pool.map(train_fold, tasks, chunksize=1)
     rows = [row for predictions, _, _ in done for row in predictions]
     recognition = {

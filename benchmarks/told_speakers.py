@@ -1,4 +1,4 @@
-"""Two ways to tell ACRNN-r who speaks. Their scores show how much the knowledge can gain."""
+"""Two ways to tell ACRNN-r who speaks, and a way to train SSA-CRNN-r's speaker classifier first."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,9 +9,13 @@ import torch
 from torch import nn
 
 from orchestrator.data.dataset import Dataset
+from orchestrator.training.batches import make_batch
+from orchestrator.training.gradient import OPTIMIZERS, GradientRun
+from orchestrator.training.seeds import seeded
 from ser_models import MODELS, Model
 from ser_models.acrnn import ACRNN, CHANNELS, SLOPE
 from ser_models.sequences import Output, Padded
+from ser_models.ssa_crnn import SSACRNN
 
 Telling = Callable[[Dataset], Dataset]
 
@@ -61,6 +65,28 @@ class SpeakerJoined(ACRNN):
         embedding = nn.functional.leaky_relu(self.projection(joined), SLOPE)
         logits, penalty = self.output(self.dropout(embedding))
         return Output(logits, embedding, {"current": attention}, penalty=penalty)
+
+
+def train_speaker_first(run: GradientRun, epochs: int) -> None:
+    """Train the speaker classifier of SSA-CRNN-r alone, before the first epoch of both networks.
+
+    The SSA-CRNN paper: "The first is … trained for SR. The second … is trained (along with C_sp)".
+    """
+    model = run.model
+    assert isinstance(model, SSACRNN)
+    parameters = [p for name, p in model.named_parameters() if name.startswith("speaker_")]
+    rate = run.training.learning_rate
+    optimizer = OPTIMIZERS[run.training.optimizer](parameters, lr=rate, weight_decay=0)
+    model.train()
+    for run.epoch in range(-epochs, 0):  # batches and dropout are not those of a later epoch
+        with seeded(run.device, run.training.seed, run.fold.name, run.epoch):
+            for rows in map(run.pieces.take, run._batches()):
+                model.zero_grad(set_to_none=False)
+                output = model(make_batch(run.dataset, rows).current)
+                speakers = torch.from_numpy(run.speaker_of[rows.rows])
+                (model.extra_loss(output, speakers) / len(speakers)).backward()
+                optimizer.step()
+    run.epoch = 0
 
 
 def register_speaker_joined(sizes: dict[str, Any]) -> dict[str, Any]:
