@@ -90,6 +90,13 @@ def iaan(w: Weights, kind: str, current: Array, own: Array, other: Array) -> tup
     return linear(w, "output", hidden), attention
 
 
+def bilstm_att(w: Weights, current: Array) -> tuple[Array, Array]:
+    dense = np.maximum(linear(w, "second", np.maximum(linear(w, "first", current), 0)), 0)
+    h = both_directions(lstm, w, "recurrence", dense)
+    attention = softmax(linear(w, "pooling.score", h)[:, 0])
+    return linear(w, "output", attention @ h), attention
+
+
 def convolution(w: Weights, name: str, maps: Array) -> Array:
     """Same padding; (maps, time, bands)."""
     kernel = w[f"{name}.weight"]  # (maps out, maps in, 5, 3)
@@ -184,6 +191,16 @@ def test_iaan_and_its_variants(
     output = model(*batch)
     for row, (current, own, other) in enumerate(zip(*map(utterances, batch), strict=True)):
         logits, attention = iaan(weights(model), kind, current, own, other)
+        np.testing.assert_allclose(output.logits[row].detach(), logits, atol=1e-13)
+        ours = output.attention["current"][row, : len(current)].detach()
+        np.testing.assert_allclose(ours, attention, atol=1e-13)
+
+
+def test_bilstm_att(build: Callable[..., EmotionModel], turns: Callable[..., list[Padded]]) -> None:
+    model, batch = in_double(build("bilstm_att"), turns("bilstm_att"))
+    output = model(*batch)
+    for row, current in enumerate(utterances(batch[0])):
+        logits, attention = bilstm_att(weights(model), current)
         np.testing.assert_allclose(output.logits[row].detach(), logits, atol=1e-13)
         ours = output.attention["current"][row, : len(current)].detach()
         np.testing.assert_allclose(ours, attention, atol=1e-13)
