@@ -1,9 +1,12 @@
 """The effects that `planted_effects` plants, and the models that should find them."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from told_speakers import Telling, mark_speakers, number_speakers, register_speaker_joined
 
 from features.corpora.demo import EMOTIONS, DemoSettings
 from orchestrator.config.parsing import parse
@@ -25,8 +28,8 @@ class Effect:
     sections : other sections of the configuration, the same for all models
     hypotheses : `a > b` for labels of `models`
     control : the same corpus without the effect; each difference should be smaller there
-    marked : labels of models whose frames contain the speaker's identity. Their scores show how
-        much a model can gain from it
+    told : label -> how the frames of this model contain the speaker's identity
+    speaker_first : label -> epochs in which only the speaker classifier of this model trains
     """
 
     name: str
@@ -35,7 +38,8 @@ class Effect:
     sections: dict[str, dict[str, Any]]
     hypotheses: tuple[str, ...]
     control: "Effect | None" = None
-    marked: tuple[str, ...] = ()
+    told: Mapping[str, Telling] = field(default_factory=dict)
+    speaker_first: Mapping[str, int] = field(default_factory=dict)
 
     def settings(self, seed: int) -> DemoSettings:
         """Return the settings of a seed's corpus."""
@@ -100,14 +104,29 @@ SPEAKER_STYLE = Effect(
         "ssa_crnn_r": {"name": "ssa_crnn_r", **_ACRNN},
         "acrnn_r": {"name": "acrnn_r", **_ACRNN},
         "acrnn_r, speaker marked": {"name": "acrnn_r", **_ACRNN},
+        "acrnn_r, speaker joined": register_speaker_joined(_ACRNN),
+        "ssa_crnn_r, speaker first": {"name": "ssa_crnn_r", **_ACRNN},
     },
     sections={
         "features": {"normalize": "band"},
         "folds": {"scheme": "random_repeated", "folds": 2},
         "training": {"epochs": 10, "patience": 10, "learning_rate": 2e-3},
     },
-    hypotheses=("ssa_crnn_r > acrnn_r", "acrnn_r, speaker marked > acrnn_r"),
-    marked=("acrnn_r, speaker marked",),
+    hypotheses=(
+        "ssa_crnn_r > acrnn_r",
+        "acrnn_r, speaker marked > acrnn_r",
+        "acrnn_r, speaker joined > acrnn_r",
+        "acrnn_r, speaker marked > acrnn_r, speaker joined",
+        "ssa_crnn_r, speaker first > acrnn_r",
+    ),
+    told={"acrnn_r, speaker marked": mark_speakers, "acrnn_r, speaker joined": number_speakers},
+    speaker_first={"ssa_crnn_r, speaker first": 5},
+)
+LONG = replace(
+    SPEAKER_STYLE,
+    name="speaker_style_40",
+    sections=SPEAKER_STYLE.sections
+    | {"training": SPEAKER_STYLE.sections["training"] | {"epochs": 40, "patience": 40}},
 )
 MILD = replace(
     SPEAKER_STYLE,
@@ -164,6 +183,7 @@ EFFECTS = (
     CONTAGION,
     NO_CONTAGION,
     SPEAKER_STYLE,
+    LONG,
     replace(
         SPEAKER_STYLE,
         name="one_style",

@@ -20,7 +20,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from told_speakers import train_speaker_first
 
 from features.corpora.demo import EMOTIONS, make_demo_corpus
 from features.storage import Storage
@@ -43,7 +44,6 @@ from orchestrator.metrics import Interval, fold_interval, scores
 from orchestrator.sweep.identity import code, combined
 from orchestrator.training.fold_run import Row
 from orchestrator.training.runs import fold_run
-from ser_models.acrnn import CHANNELS
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Trial:
         settings = self.effect.settings(self.seed)
         resolved = self.effect.configuration(self.model, self.seed, Path()).resolved()
         sections = {name: resolved[name] for name in ("features", "model", "folds", "training")}
-        marked = self.model in self.effect.marked
-        content = [settings.model_dump(mode="json"), sections, marked, combined(code())]
+        told = self.model in self.effect.told, self.effect.speaker_first.get(self.model, 0)
+        content = [settings.model_dump(mode="json"), sections, told, combined(code())]
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha1(text.encode()).hexdigest()[:16]
 
@@ -105,24 +105,16 @@ def make_corpora(trials: Iterable[Trial], folder: Path, workers: int) -> None:
         ray.shutdown()
 
 
-def mark_speakers(dataset: Dataset) -> Dataset:
-    """Write the speaker into every frame: add 3 to one static band of each speaker.
-
-    The bands have deviation 1. Those of ten speakers are four bands apart.
-    """
-    bands, names = dataset.dims // CHANNELS, sorted(set(dataset.speakers))
-    frames = dataset.frames.copy()
-    for row, speaker in enumerate(dataset.speakers):
-        begin, end = dataset.offsets[row : row + 2]
-        frames[begin:end, names.index(speaker) * bands // len(names)] += 3
-    return replace(dataset, frames=frames)
+Task = tuple[Fold, Dataset, Configuration, int]
 
 
-def train_fold(task: tuple[Fold, Dataset, Configuration]) -> tuple[list[Row], int, list[Row]]:
+def train_fold(task: Task) -> tuple[list[Row], int, list[Row]]:
     """Train a fold. Return the test part's predictions, the selected epoch and the embeddings."""
     torch.set_num_threads(1)
-    fold, dataset, configuration = task
+    fold, dataset, configuration, speaker_first = task
     run = fold_run(fold, dataset, configuration)
+    if speaker_first:
+        train_speaker_first(run, speaker_first)
     while not run.ended:
         run.train_epoch()
     done = run.finish()
@@ -151,9 +143,10 @@ def cross_validate(trial: Trial, folder: Path, pool: Pool) -> Row:
     configuration = trial.effect.configuration(trial.model, trial.seed, folder)
     prepared = trial.prepared(folder)
     dataset = prepared.dataset
-    if trial.model in trial.effect.marked:
-        dataset = mark_speakers(dataset)
-    tasks = [(fold, dataset, configuration) for fold in prepared.folds]
+    if trial.model in trial.effect.told:
+        dataset = trial.effect.told[trial.model](dataset)
+    first = trial.effect.speaker_first.get(trial.model, 0)
+    tasks = [(fold, dataset, configuration, first) for fold in prepared.folds]
     done = pool.map(train_fold, tasks, chunksize=1)
     rows = [row for predictions, _, _ in done for row in predictions]
     recognition = {

@@ -2,7 +2,8 @@
 
 Labels play no role: an utterance with any label, or without a label, can be context.
 
-Source: IAAN (Yeh, Lin and Lee, ICASSP 2019), section 2.1.
+Source: IAAN (Yeh, Lin and Lee, ICASSP 2019), section 2.3.1. The paper does not say how far back
+the previous turns may be. The window of 8 turns is from the authors' code.
 """
 
 from collections.abc import Sequence
@@ -80,6 +81,9 @@ def random_turns(
 ) -> tuple[Indices, Indices]:
     """Draw two turns of the same dialogue at random, without the utterance itself (RandIAAN).
 
+    The two turns are different if the dialogue has at least two other turns. Otherwise its one
+    other turn is both.
+
     Shapes
     ------
     dialogues, turns : (utterances,)
@@ -92,8 +96,14 @@ def random_turns(
     several = length > 1
     rows_of, starts_of, length = rows[several], starts[several], length[several]
     place = np.flatnonzero(several) - starts_of
-    # One number less than the dialogue has turns; numbers from the own place on move up by one.
-    draws = np.random.default_rng(seed).integers(0, length - 1, size=(2, len(rows_of)))
-    draws += draws >= place
-    own[rows_of], other[rows_of] = rows[starts_of + draws]
+    generator = np.random.default_rng(seed)
+    # Numbers of places without the own one; numbers from it on move up by one.
+    first = generator.integers(0, length - 1)
+    first += first >= place
+    # Without both places: the smaller one must move up the number before the larger one does.
+    second = generator.integers(0, np.maximum(length - 2, 1))
+    second += second >= np.minimum(first, place)
+    second += second >= np.maximum(first, place)
+    second = np.where(length > 2, second, first)
+    own[rows_of], other[rows_of] = rows[starts_of + first], rows[starts_of + second]
     return own, other

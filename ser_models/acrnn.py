@@ -97,8 +97,9 @@ class ACRNN(EmotionModel):
     embedding_size : size of the layer before the last (paper: 128); its leaky ReLU is Chen's
     dropout : share dropped before the BLSTM and after the embedding (the paper gives none; 0 is
         ours)
-    regularizer : `penalty`, `projection` or `none` (plain ACRNN). The paper only gives the norm
-        that the weights should have; both ways to reach it, and the default, are ours
+    regularizer : `penalty`, `projection` or `none` (plain ACRNN). The paper states the norm of the
+        weights as an equality, and names neither a penalty nor a projection. Both ways to reach
+        the norm, and the default, are ours
     regularizer_weight : lambda of `penalty`; None means 0.01 (ours)
 
     The output has the attention `current` (batch, steps). A step is two frames, 20 ms.

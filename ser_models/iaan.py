@@ -26,8 +26,8 @@ class IAAN(EmotionModel):
     dropout : share dropped before and after each recurrent layer and after the first projection.
         The paper says "90% dropout", the authors' code keeps 0.9, and their published run keeps
         all. 0.1 is ours
-    normalize_projection : whether layer normalisation follows the first projection, as in the
-        authors' code
+    normalize_projection : whether layer normalisation follows the first projection. The authors'
+        code has it, the paper does not mention it. False is the paper's equation
     context : `previous` (the turns before), `random` (any turns of the dialogue: RandIAAN) or
         `none` (BiGRU+ATT: attention and prediction from the current turn alone)
     predict_from_context : False to predict from h_c alone (BiGRU+IAA)
@@ -72,8 +72,8 @@ class IAAN(EmotionModel):
         self.output = nn.Linear(projection_size, classes)
 
     def decayed_parameters(self) -> list[Tensor]:
-        """The weights of the two projection layers. The paper decays their biases too."""
-        return [self.projection.weight, self.output.weight]
+        """The weights and biases of the two projection layers, as in the paper."""
+        return [*self.projection.parameters(), *self.output.parameters()]
 
     def forward(
         self, current: Padded, own: Padded | None = None, other: Padded | None = None, /

@@ -2,7 +2,8 @@
 
 Source: the SSA-CRNN paper (Interspeech 2021). To prevent class collapse, every column W^c of the
 last layer should have the L1 norm tau = N / (C * sum_i ||x_i||_1) for a batch x_1..x_N. The paper
-does not say how the layer reaches this norm: `penalty` and `projection` are ours.
+states this equality, and does not say how the layer reaches it: `penalty` and `projection` are
+ours.
 """
 
 from typing import Literal

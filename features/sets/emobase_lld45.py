@@ -1,10 +1,12 @@
 """45 low-level descriptors of speech at 10 ms: the input of the IAAN models.
 
 The descriptors are those of "An Interaction-aware Attention Network for Speech Emotion
-Recognition in Spoken Dialogs" (Yeh, Lin and Lee, ICASSP 2019). openSMILE's emobase chain computes
-them, as configured in `emobase_lld45.conf` beside this file: F0 and voicing by autocorrelation
-and cepstrum on 60 ms frames, the others on 25 ms frames. All are smoothed over three frames.
-Deltas are regression coefficients over two frames on either side.
+Recognition in Spoken Dialogs" (Yeh, Lin and Lee, ICASSP 2019). The paper names openSMILE's
+"Emobase 2010" set. The file in the authors' released code is a configuration of emobase, another
+set, and we follow the file: its values and ours are equal. `emobase_lld45.conf` beside this file
+has the chain: F0 and voicing by autocorrelation and cepstrum on 60 ms frames, the others on 25 ms
+frames. All are smoothed over three frames. Deltas are regression coefficients over two frames on
+either side.
 
 Loudness is emobase's, with a known defect: openSMILE's cIntensity uses only the first two samples
 of a frame. With I, their Hamming-weighted squares divided by the sum of the window, loudness is

@@ -46,13 +46,15 @@ Array = npt.NDArray[np.float64]
 class LogMelConfig(FeatureConfig):
     """Options of `logmel3d`.
 
-    segment : frames that a network sees at a time; an utterance is cut into as many segments as
-        it fills. The default is the papers' 300 (3 s). Even, because the networks halve time
-    normalize : `channel` (default) follows the SSA-CRNN paper's "each channel normalised per
-        speaker" literally: static, delta and delta2 each have one mean and one deviation, over
-        their 40 bands and all frames of a speaker, so the shape of the spectrum stays. `band`
-        normalises each of the 120 columns alone, which removes the mean spectrum of the speaker
-        and the microphone
+    segment : frames that a network sees at a time; a longer utterance is cut into full segments,
+        of which the last overlaps the one before. The default is the papers' 300 (3 s). Even,
+        because the networks halve time
+    normalize : the SSA-CRNN paper says "each 3-D input sample is normalized to have zero mean and
+        unit variance for a given speaker", and does not say which values share a mean. Both
+        readings are ours. `channel` (default): static, delta and delta2 each have one mean and one
+        deviation, over their 40 bands and all frames of a speaker, so the shape of the spectrum
+        stays. `band`: each of the 120 columns alone, which removes the mean spectrum of the
+        speaker and the microphone
     """
 
     name: Literal["logmel3d"] = "logmel3d"

@@ -186,8 +186,9 @@ class GradientTraining(TrainingConfig):
     """How each fold of a network is trained.
 
     Defaults are IAAN's if its paper gives them; no paper gives `patience`. Other published values
-    are defaults of their models (`ser_models.MODELS`). IAAN's authors check every 100 steps, which
-    is many passes over a small corpus; therefore the examples of IAAN set `epoch_steps`.
+    are defaults of their models (`ser_models.MODELS`). IAAN's paper counts epochs. Its released
+    code checks every 100 steps instead, which is many passes over a small corpus; therefore the
+    examples of IAAN set `epoch_steps`, and the default is a pass.
     """
 
     epochs: int = Field(100, ge=1)

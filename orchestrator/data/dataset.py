@@ -35,7 +35,8 @@ class Dataset:
 
     frames : (frames, dims) float32, utterance after utterance
     offsets : (utterances + 1,) int64; utterance i is frames[offsets[i]:offsets[i + 1]]
-    segment : frames of a segment; the last of an utterance may be shorter. None: whole utterances
+    segment : frames of a segment; only an utterance with fewer frames has a shorter one. None:
+        whole utterances
     labels : (utterances,) int64 class; negative if the utterance serves as context only
     own, other : (utterances,) int64 context turns that the model reads, as rows, or ABSENT
     previous : (2, utterances) int64 classes of the last turns of the same speaker and of the other
@@ -67,15 +68,20 @@ class Dataset:
         return Pieces(rows, starts, np.where(present, self.offsets[rows + 1] - starts, 0))
 
     def pieces(self, rows: Indices) -> Pieces:
-        """Return the utterances `rows` as networks read them: in segments if there are any."""
+        """Return the utterances `rows` as networks read them: in segments if there are any.
+
+        The last segment of a longer utterance ends with it, and so overlaps the one before. Source:
+        the released code of Chen et al. 2018. docs/models.md has a comparison with a short segment.
+        """
         rows, starts, lengths = self.whole(rows)
         if self.segment is None:
             return Pieces(rows, starts, lengths)
         counts = -(-lengths // self.segment)
         owner = np.repeat(np.arange(len(rows)), counts)
         number = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-        begins = number * self.segment
-        lengths = np.minimum(lengths[owner] - begins, self.segment)
+        last = np.maximum(lengths - self.segment, 0)[owner]
+        begins = np.minimum(number * self.segment, last)
+        lengths = np.minimum(lengths[owner], self.segment)
         return Pieces(rows[owner], starts[owner] + begins, lengths)
 
     def padded(self, pieces: Pieces) -> Padded:

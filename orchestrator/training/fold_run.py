@@ -149,7 +149,8 @@ class FoldRun(ABC):
     def predict(self, rows: Indices, outputs: Outputs | None = None) -> Tensor:
         """Return log-posteriors of the utterances `rows`, (rows, classes) float64.
 
-        The posterior of an utterance is the mean over its segments (SSA-CRNN paper).
+        The posterior of an utterance is the mean over its segments. The mean is ours: the SSA-CRNN
+        paper does not say how segments are joined.
 
         outputs : the network's `outputs` for `rows`, if they are computed already
         """

@@ -7,6 +7,7 @@ so their values may be shown side by side, but never mixed.
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.data.dataset import Dataset, Indices, Pieces
 from ser_models.sequences import Output
@@ -33,7 +34,8 @@ def inspect(
 
     `embedding` and `speaker_embedding`, or None, are means over an utterance's segments. Only the
     utterances of `samples` have `attention`, a list of (name, weights), in which the weights of
-    each segment sum to 1, and `picture`, (frames * bands) row by row, with `bands`.
+    each segment sum to 1 (if two segments overlap, their weights are added), and `picture`, (frames
+    * bands) row by row, with `bands`.
     """
     if not outputs[0][1].attention:
         return []
@@ -79,19 +81,26 @@ def _embeddings(name: str, owner: Indices, outputs: Outputs) -> list[list[float]
 
 
 def _curves(mine: Indices, pieces: Pieces, outputs: Outputs) -> list[dict[str, Any]]:
-    """Return each attention of one utterance: the weights of its pieces, one after the other."""
-    curves: dict[str, dict[int, list[float]]] = {}
+    """Return each attention of one utterance, with the sum of the weights where segments overlap.
+
+    mine : positions of the utterance's pieces
+    """
+    curves: dict[str, NDArray[np.float32]] = {}
+    begin = pieces.starts[mine].min()
+    span = int((pieces.starts + pieces.lengths)[mine].max() - begin)  # frames of the utterance
     for positions, output in outputs:
         for place in np.flatnonzero(np.isin(positions, mine)):
+            piece = positions[place]
             for name, values in output.attention.items():
                 weights = values[place].float().cpu().numpy()
                 if name in ("own", "other"):  # over a context turn, whose length is not in `pieces`
-                    weights = np.trim_zeros(weights, "b")
-                else:  # a weight covers one frame or two
-                    frames = -(-int(pieces.lengths[positions].max()) // len(weights))
-                    weights = weights[: -(-int(pieces.lengths[positions[place]]) // frames)]
-                curves.setdefault(name, {})[int(positions[place])] = weights.tolist()
-    return [
-        {"name": name, "weights": [w for piece in sorted(parts) for w in parts[piece]]}
-        for name, parts in curves.items()
-    ]
+                    curves[name] = np.trim_zeros(weights, "b")
+                    continue
+                frames = -(-int(pieces.lengths[positions].max()) // len(weights))  # of a weight
+                first, steps, count = (
+                    -(-int(length) // frames)
+                    for length in (pieces.starts[piece] - begin, span, pieces.lengths[piece])
+                )
+                curve = curves.setdefault(name, np.zeros(steps, np.float32))
+                curve[first : first + count] += weights[:count]
+    return [{"name": name, "weights": weights.tolist()} for name, weights in curves.items()]

@@ -1,5 +1,8 @@
 """The previous and random turns of an utterance, against their definitions."""
 
+import itertools
+from collections import Counter
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,6 +71,8 @@ def test_random_turns_are_other_turns_of_the_dialogue(
             if not alone:
                 assert part[row] != row
                 assert dialogues[part[row]] == dialogue
+        if not alone:
+            assert (drawn[0][row] == drawn[1][row]) == (dialogues.count(dialogue) == 2)
     again = random_turns(dialogues, turns, seed)
     assert all(np.array_equal(a, b) for a, b in zip(drawn, again, strict=True))
 
@@ -79,6 +84,17 @@ def test_another_seed_draws_other_turns_and_all_turns_are_drawn() -> None:
     assert not np.array_equal(first, second)
     seen = {int(random_turns(dialogues, turns, seed)[0][3]) for seed in range(300)}
     assert seen == set(range(30)) - {3}
+
+
+def test_every_pair_of_different_turns_is_drawn_equally_often() -> None:
+    """A dialogue of four turns has six ordered pairs without the current turn."""
+    dialogues, turns = ["d"] * 4 + ["e"], [0, 1, 2, 3, 0]
+    draws = [np.stack(random_turns(dialogues, turns, seed)) for seed in range(3000)]
+    for row in range(4):
+        counts = Counter(tuple(drawn[:, row].tolist()) for drawn in draws)
+        assert set(counts) == set(itertools.permutations(set(range(4)) - {row}, 2))
+        # 500 each; the deviation of a count is 20.4
+        assert all(abs(count - 500) < 100 for count in counts.values())
 
 
 def test_an_empty_window_and_an_empty_corpus() -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from features.context import ABSENT
 from orchestrator.data.dataset import Dataset
@@ -20,19 +21,20 @@ def test_absent_utterances_give_a_batch_without_frames(dataset: Dataset) -> None
     assert batch.values.shape == (2, 1, dataset.dims)
 
 
-def test_segments_cover_each_utterance_once_and_in_order(dataset: Dataset) -> None:
-    cut = dataclasses.replace(dataset, segment=4)
-    rows = np.asarray([3, 0, 11])
+@pytest.mark.parametrize("segment", [2, 4, 6, 100])
+def test_segments_cover_each_utterance_in_order_and_the_last_one_is_full(
+    dataset: Dataset, segment: int
+) -> None:
+    cut = dataclasses.replace(dataset, segment=segment)
+    rows = np.asarray([3, 0, 11, 4, 5])
     pieces = cut.pieces(rows)
+    expected = []
     for row in rows:
-        mine = pieces.rows == row
-        starts, lengths = pieces.starts[mine], pieces.lengths[mine]
-        assert starts[0] == cut.offsets[row]
-        assert np.array_equal(starts[1:], starts[:-1] + 4)
-        assert (lengths[:-1] == 4).all()
-        assert 1 <= lengths[-1] <= 4
-        assert starts[-1] + lengths[-1] == cut.offsets[row + 1]
-    assert np.array_equal(pieces.rows[np.flatnonzero(np.diff(pieces.rows, prepend=-1))], rows)
+        begin, end = (int(offset) for offset in cut.offsets[row : row + 2])
+        starts = list(range(begin, end, segment))
+        starts[-1] = max(begin, end - segment)  # a shorter utterance is one segment
+        expected += [(row, start, min(segment, end - begin)) for start in starts]
+    assert list(zip(*pieces, strict=True)) == expected
     batch = cut.padded(pieces)
     for values, start, length in zip(batch.values.numpy(), *pieces[1:], strict=True):
         assert np.array_equal(values[:length], cut.frames[start : start + length])

@@ -80,7 +80,7 @@ def test_the_posterior_of_an_utterance_is_the_mean_over_its_segments(
     run.model.eval()
     rows = folds[0].test[::-1].copy()
     for row, posterior in zip(rows, run.predict(rows).exp(), strict=True):
-        starts = range(data.offsets[row], data.offsets[row + 1], 4)
+        starts = range(data.offsets[row], data.offsets[row + 1], 4)  # the last one overlaps
         batch = make_batch(data, data.pieces(np.asarray([row])))
         assert len(batch.current.values) == len(starts)
         with torch.no_grad():

@@ -66,7 +66,7 @@ def test_a_resumed_fold_trains_to_the_same_bits(
 def test_weight_decay_applies_to_the_projections_only(
     dataset: Dataset, folds: list[Fold], configuration: Configuration
 ) -> None:
-    """A decay larger than any gradient changes only the weights of the two projections."""
+    """A decay larger than any gradient changes only the two projections, with their biases."""
 
     def after_one_step(decay: float) -> dict[str, torch.Tensor]:
         changed = configuration.with_values(
@@ -78,7 +78,27 @@ def test_weight_decay_applies_to_the_projections_only(
 
     plain, decayed = after_one_step(0.0), after_one_step(1e6)
     different = {name for name in plain if not torch.equal(plain[name], decayed[name])}
-    assert different == {"projection.weight", "output.weight"}
+    layers = ("projection", "output")
+    assert different == {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}
+
+
+def test_the_first_step_of_iaan_adds_the_decay_to_the_gradients_of_the_projections(
+    dataset: Dataset, folds: list[Fold], configuration: Configuration
+) -> None:
+    """Adam's first step is rate * g / (|g| + 1e-8), for g = gradient + decay * value (L2)."""
+    rate, decay = 0.013, 0.7
+    config = configuration.with_values(
+        {"training.weight_decay": decay, "training.learning_rate": rate}
+    )
+    run = gradient_run(folds[0], dataset, config)
+    before = {name: p.detach().numpy().copy() for name, p in run.model.named_parameters()}
+    run.model.train()
+    run._step(run.pieces.take(np.arange(16)))
+    for name, parameter in run.model.named_parameters():
+        projection = name.split(".")[0] in ("projection", "output")
+        gradient = parameter.grad.numpy() + (decay * before[name] if projection else 0)
+        expected = before[name] - rate * gradient / (np.abs(gradient) + 1e-8)
+        np.testing.assert_allclose(parameter.detach().numpy(), expected, atol=1e-6, err_msg=name)
 
 
 def test_smoothed_labels_share_a_tenth_among_all_classes(
