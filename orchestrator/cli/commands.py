@@ -11,6 +11,7 @@ from orchestrator.errors import ConfigError, HopelessError, SerError, translated
 
 if TYPE_CHECKING:
     from orchestrator.config.sections import Configuration
+    from orchestrator.ledger.records import Audit
 
 app = typer.Typer(
     name="ser",
@@ -75,11 +76,14 @@ def corpus(
     overrides: Overrides = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
-    """Check and summarise a corpus. Reads labels and audio headers only; needs no model."""
-    from orchestrator.cli.console import print_corpus
-    from orchestrator.config.parsing import corpus_section, load_corpus
+    """Check and summarise a corpus. Reads labels and audio headers only; needs no model.
+
+    If CONFIG has folds, also prints what labels alone score in them.
+    """
+    from orchestrator.cli.console import folds_values, print_corpus, print_folds
+    from orchestrator.config.parsing import corpus_section, load_corpus, load_folds
     from orchestrator.data.corpus import read_corpus
-    from orchestrator.data.statistics import summarise_corpus
+    from orchestrator.data.statistics import audit_of_corpus, summarise_corpus
 
     if root is None:
         section = load_corpus(config, overrides)
@@ -89,10 +93,17 @@ def corpus(
         section = corpus_section({"name": config, "root": root})
     read = read_corpus(section)
     summary = summarise_corpus(section.name, read.manifest, read.labels, read.classes)
+    folds: Audit | str | None = None
+    try:
+        if root is None and (scheme := load_folds(config, overrides)) is not None:
+            folds = audit_of_corpus(read, scheme)
+    except ConfigError as error:  # the counts of the corpus help to correct the folds
+        folds = str(error)
     if as_json:
-        print(json.dumps(summary.model_dump()))
+        print(json.dumps({**summary.model_dump(), "folds": folds_values(folds)}))
     else:
         print_corpus(summary, section.root)
+        print_folds(folds)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from orchestrator.config.sections import (
     FOLDS,
     Configuration,
     CorpusConfig,
+    FoldsConfig,
     GradientTraining,
     ModelConfig,
     TrainingConfig,
@@ -47,6 +48,20 @@ def load_corpus(path: str, overrides: list[str] | None = None) -> CorpusConfig:
     return _in_file(path, corpus_section, raw["corpus"])
 
 
+def load_folds(path: str, overrides: list[str] | None = None) -> FoldsConfig | None:
+    """The folds of a YAML file; None if it has no section `folds`, and no model that trains."""
+    raw = _read(path, overrides or [])
+    if not isinstance(raw, dict) or not raw.keys() & {"folds", "model"}:
+        return None
+    return _in_file(path, _folds_section, raw)
+
+
+def _folds_section(raw: dict[str, Any]) -> FoldsConfig:
+    scheme = _choice(raw, "folds", "scheme", "leave_one_session_out")
+    folds: FoldsConfig = _validate(FOLDS[scheme], raw.get("folds") or {}, "folds")
+    return folds
+
+
 def corpus_section(raw: Any) -> CorpusConfig:
     """Check plain values of the corpus section. Raises ConfigError."""
     return _validate(CorpusConfig, raw, "corpus")
@@ -63,9 +78,11 @@ def parse(raw: Any) -> Configuration:
 
 def _choice(raw: dict[str, Any], section: str, key: str, default: str | None) -> str:
     """The value of a key that decides which other keys there are. Raises ConfigError."""
-    from ser_models import MODELS
+    known = sorted(FOLDS)
+    if section == "model":
+        from ser_models import MODELS
 
-    known = list(MODELS) if section == "model" else sorted(FOLDS)
+        known = list(MODELS)
     values = raw.get(section)
     if values is None and default is not None:
         return default

@@ -289,9 +289,9 @@ def _notes(audited: Audit, promise: Promise, normalize: str) -> Iterator[str]:
             yield f"A class is missing in the {part} part of {len(lacking)} folds: {listed}."
     baselines = baselines_over_folds(audited.folds)
     if leaks := [each for each in baselines if each.leaks]:
-        known = ", ".join(f"{each.ua.value:.1%} given the {each.given}" for each in leaks)
+        given = ", ".join(f"{each.ua.value:.1%} given the {each.given}" for each in leaks)
         chance = next(each.ua.value for each in baselines if each.given == NOTHING)
         yield (
             f"The folds leak labels: guesses from the training labels alone, without any sound, "
-            f"have a UA of {known}. Chance is {chance:.1%}."
+            f"have a UA of {given}. Chance is {chance:.1%}."
         )

@@ -11,8 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from features.context import Indices
-from orchestrator.data.audit import PARTS, SHOWN, TEST, TRAIN, WORDS
-from orchestrator.data.audit import AuditError, occurrences, parts_of
+from orchestrator.data.audit import (
+    PARTS,
+    SHOWN,
+    TEST,
+    TRAIN,
+    WORDS,
+    AuditError,
+    occurrences,
+    parts_of,
+)
 from orchestrator.data.folds import Fold, Promise
 
 

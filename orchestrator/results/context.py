@@ -50,6 +50,8 @@ def context_cases(predictions: pa.Table, classes: list[str]) -> list[ContextCase
         rows = same == count
         if rows.any():
             scored = scores(truth[rows].tolist(), guess[rows].tolist(), classes)
-            counts = {label: int((truth[rows] == label).sum()) for label in classes}
+            counts: dict[Label, int] = {
+                label: int((truth[rows] == label).sum()) for label in classes
+            }
             cases.append(ContextCase(name, int(rows.sum()), float(rows.mean()), *scored, counts))
     return cases
