@@ -1,8 +1,8 @@
 """What labels alone score, and what a model makes of it, on a corpus without any emotion to hear.
 
 In the corpus, 80 % of the utterances of a dialogue have the dialogue's own emotion. The sound is
-noise: its colour depends on the dialogue, its loudness on the speaker, and nothing on the emotion.
-A model can therefore only recognise dialogues. Prints a table for docs/label-baselines.md.
+noise. Its spectrum depends on the dialogue, its loudness on the speaker, and nothing on the
+emotion. A model can therefore only recognise dialogues. Prints the table of docs/how-it-works.md.
 
     python benchmarks/label_baselines.py [FOLDER]
 """
@@ -58,11 +58,11 @@ def make_corpus(folder: Path, seed: int = 0) -> Path:
     (folder / "wav").mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(seed)
     table = rows(seed)
-    colours = {row["dialogue"]: generator.uniform(-0.9, 0.9, 2) for row in table}
+    decay = np.exp(-np.arange(64) / 16)
+    rooms = {row["dialogue"]: decay * generator.normal(size=64) for row in table}
     for row in table:
         noise = generator.normal(size=round(0.6 * RATE))
-        first, second = colours[row["dialogue"]]  # two reflections, so the filter is stable
-        coloured = lfilter([1.0], [1.0, first * (1 + second), second], noise)
+        coloured = lfilter(rooms[row["dialogue"]], [1.0], noise)
         loudness = 0.1 if row["speaker"].endswith("a") else 0.05
         soundfile.write(folder / row["file"], loudness * coloured / coloured.std(), RATE)
     pacsv.write_csv(pa.Table.from_pylist(table), folder / "manifest.csv")

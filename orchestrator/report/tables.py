@@ -131,7 +131,7 @@ def label_baselines_csv(findings: Findings) -> bytes:
     rows = [
         {"fold": fold.name, "given": given, "ua": ua}
         for fold in findings.sweep.audit.folds
-        for given, ua in fold.label_baselines.items()
+        for given, ua in sorted(fold.label_baselines.items())
     ]
     schema = pa.schema([("fold", pa.string()), ("given", pa.string()), ("ua", pa.float64())])
     return _csv(pa.Table.from_pylist(rows, schema=schema))
