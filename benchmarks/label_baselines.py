@@ -20,7 +20,7 @@ from scipy.signal import lfilter
 from orchestrator import load, run
 
 EMOTIONS = ("anger", "happiness", "neutral", "sadness")
-SESSIONS, DIALOGUES, TURNS = 5, 8, 20
+SESSIONS, DIALOGUES, TURNS = 5, 4, 40
 OWN = 0.8
 """Share of the utterances of a dialogue that have its own emotion."""
 SCHEMES = ("random_repeated", "leave_one_session_out")
@@ -28,7 +28,7 @@ RATE = 16_000
 
 
 def rows(seed: int = 0) -> list[dict[str, Any]]:
-    """The rows of the manifest: 5 sessions of two speakers, 8 dialogues each, 20 turns each."""
+    """The rows of the manifest: 5 sessions of two speakers, 4 dialogues each, 40 turns each."""
     generator = np.random.default_rng(seed)
     table = []
     for session in range(1, SESSIONS + 1):
