@@ -56,15 +56,16 @@ class LabelBaselines:
     def leaks(self) -> Iterator[str]:
         """A sentence for each unit that the folds leak."""
         for each in self.baselines:
-            if each.leaks:
-                share = self.explained(each)
-                explains = f" This could explain {share:.0%} of the model's UA above chance."
-                yield (
-                    f"The folds leak the {each.given}: guesses from the training labels of the "
-                    f"same {each.given} have a UA of {each.ua.value:.1%} "
-                    f"({each.ua.low:.1%} to {each.ua.high:.1%}). Chance is {self.chance:.1%}."
-                    f"{'' if share is None else explains}"
-                )
+            if not each.leaks:
+                continue
+            sentence = (
+                f"The folds leak the {each.given}: guesses from the training labels of the same "
+                f"{each.given} have a UA of {each.ua.value:.1%} ({each.ua.low:.1%} to "
+                f"{each.ua.high:.1%}). Chance is {self.chance:.1%}."
+            )
+            if (share := self.explained(each)) is not None:
+                sentence += f" This could explain {share:.0%} of the model's UA above chance."
+            yield sentence
 
     def verdict(self) -> str | None:
         """A sentence that says that the model is not clearly better; None if it is."""
