@@ -2,7 +2,8 @@
 
 In the corpus, 80 % of the utterances of a dialogue have the dialogue's own emotion. The sound is
 noise. Its spectrum depends on the dialogue, its loudness on the speaker, and nothing on the
-emotion. A model can therefore only recognise dialogues. Prints the table of docs/how-it-works.md.
+emotion. A model can therefore only recognise dialogues. Prints the table of
+docs/label-baselines.md.
 
     python benchmarks/label_baselines.py [FOLDER]
 """

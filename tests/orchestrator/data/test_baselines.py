@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -266,3 +267,13 @@ def test_the_corpus_of_the_documentation_leaks_its_dialogues_only_at_random() ->
     assert next(each.ua.low for each in random if each.given == "dialogue") > 0.7
     by_session = baselines_over_folds(audited(table, labels, LeaveOneSessionOut()).folds)
     assert {each.ua.value for each in by_session} == {0.25}
+
+
+@pytest.mark.parametrize("scheme", [RandomRepeated(), LeaveOneSessionOut()])
+def test_the_documentation_has_the_values_of_its_corpus(scheme: FoldsConfig) -> None:
+    table = normalise(pa.Table.from_pylist(rows()))
+    labels = np.asarray([EMOTIONS.index(e) for e in table["emotion"].to_pylist()])
+    baselines = baselines_over_folds(audited(table, labels, scheme).folds)
+    cells = " | ".join(f"{100 * each.ua.value:.1f}" for each in baselines)
+    page = Path(__file__).parents[3] / "docs" / "label-baselines.md"
+    assert f"| `{scheme.scheme}` | {cells} |" in page.read_text(encoding="utf-8")
