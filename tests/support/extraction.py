@@ -11,6 +11,7 @@ from features import audio
 from features import extract as module
 from features.extract import extract
 from features.manifest import Manifest
+from features.recordings import Recordings
 from features.sets import FeatureConfig
 from features.sets.emobase_lld45 import EmobaseConfig
 from features.shards import TASK_SCHEMA, Row
@@ -43,9 +44,13 @@ def run_without_ray(manifest: Manifest, storage: Storage, config: FeatureConfig)
     """As `features.extract.extract`, with its actor in this process instead of Ray Data."""
 
     def compute(
-        name: str, batches: list[list[Row]], root: Storage, shards: Storage, workers: int | None
+        name: str,
+        batches: list[list[Row]],
+        recordings: Recordings,
+        shards: Storage,
+        workers: int | None,
     ) -> Iterator[tuple[str, str | None, bool]]:
-        actor = module._Extractor(name, root, shards)
+        actor = module._Extractor(name, recordings, shards)
         for batch in batches:
             for row in actor(pa.Table.from_pylist(batch, schema=TASK_SCHEMA)).to_pylist():
                 assert row["failure"] is None
