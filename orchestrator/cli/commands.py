@@ -78,13 +78,14 @@ def corpus(
 ) -> None:
     """Check and summarise a corpus. Reads labels and audio headers only; needs no model.
 
-    With a configuration of a run, also check that its scheme can make the folds.
+    If CONFIG describes a run, also check that its scheme can make the folds, and print what labels
+    alone score in them.
     """
-    from orchestrator.cli.console import print_corpus
-    from orchestrator.config.parsing import corpus_section, load_corpus
+    from orchestrator.cli.console import folds_values, print_corpus, print_folds
+    from orchestrator.config.parsing import corpus_section, load_corpus, load_folds
     from orchestrator.data.corpus import read_corpus
     from orchestrator.data.folds import scheme_problems
-    from orchestrator.data.statistics import summarise_corpus
+    from orchestrator.data.statistics import audit_of_corpus, summarise_corpus
 
     if root is None:
         section = load_corpus(config, overrides)
@@ -93,15 +94,21 @@ def corpus(
     else:
         section = corpus_section({"name": config, "root": root})
     read = read_corpus(section)
-    manifest = read.manifest
+    manifest, folds = read.manifest, None
     if root is None:
-        found = scheme_problems(config, overrides, manifest.table, read.labels, read.classes)
-        manifest = replace(manifest, problems=(*manifest.problems, *found))
+        try:
+            if (scheme := load_folds(config, overrides)) is not None:
+                folds = audit_of_corpus(read, scheme)
+        except ConfigError as error:  # the counts of the corpus help to correct the folds
+            found = scheme_problems(str(error), config)
+            manifest = replace(manifest, problems=(*manifest.problems, *found))
     summary = summarise_corpus(section.name, manifest, read.labels, read.classes)
     if as_json:
-        print(json.dumps(summary.model_dump()))
+        print(json.dumps({**summary.model_dump(), "folds": folds and folds_values(folds)}))
     else:
         print_corpus(summary, section.root)
+        if folds:
+            print_folds(folds)
 
 
 @app.command()

@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from features.errors import shorten
-from orchestrator.ledger.records import CorpusSummary
+from orchestrator.data.baselines import NOTHING, baselines_over_folds
+from orchestrator.ledger.records import Audit, CorpusSummary
 
 if TYPE_CHECKING:
     from orchestrator.results.comparison import Comparison
@@ -54,6 +55,29 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min {rest:02d} s"
 
 
+def print_folds(folds: Audit) -> None:
+    """The scores of labels alone in the folds."""
+    title = f"{folds.scheme}: UA of labels alone, without any sound"
+    table = Table("given", "UA", "95 %", "above chance", title=title, title_justify="left")
+    for each in baselines_over_folds(folds.folds):
+        between = _span({"low": each.ua.low, "high": each.ua.high})
+        table.add_row(each.given, f"{each.ua.value:.3f}", between, "yes" if each.leaks else "no")
+    Console().print(table)
+
+
+def folds_values(folds: Audit) -> dict[str, Any]:
+    """As `print_folds`, as plain values: `scheme` and `label_baselines`."""
+    given = {
+        each.given: {
+            "ua": each.ua._asdict(),
+            "leaks": each.leaks,
+            "folds": {fold.name: fold.label_baselines[each.given] for fold in folds.folds},
+        }
+        for each in baselines_over_folds(folds.folds)
+    }
+    return {"scheme": folds.scheme, "label_baselines": given}
+
+
 def print_values(values: dict[str, Any], title: str) -> None:
     """Names and values in two columns."""
     table = Table("item", "value", title=title)
@@ -83,8 +107,20 @@ def print_scores(scores: dict[str, Any], page: str) -> None:
             f"nested UA: {nested['pooled']['ua']:.3f} pooled, {mean['value']:.3f} mean over folds; "
             f"chance {scores['chance']['ua']:.3f}"
         )
+    if labels := scores["label_baselines"]:
+        print_labels_alone(labels)
     if scores["optimistic"]:
         print(_OPTIMISTIC)
+
+
+def print_labels_alone(labels: dict[str, Any]) -> None:
+    """The highest label-only baseline, and a sentence if the model is not clearly better."""
+    given, highest = max(labels["given"].items(), key=lambda item: item[1]["ua"]["value"])
+    if given != NOTHING:
+        print(f"labels alone: {highest['ua']['value']:.3f} UA given the {given}, without any sound")
+    if not labels["beaten"]:
+        other = "chance" if given == NOTHING else "what labels alone give"
+        print(f"the model's UA is not clearly above {other}: the report says more")
 
 
 _OPTIMISTIC = "optimistic: epochs and configuration were selected on the part that is reported"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from features.context import Indices
 from features.errors import shorten
 from orchestrator.config.sections import FoldsConfig
+from orchestrator.data.baselines import NOTHING, baselines_over_folds, label_baselines
 from orchestrator.data.folds import Fold, Promise, codes
 from orchestrator.data.schemes import SCHEMES
 from orchestrator.ledger.records import Audit, FoldAudit, PartCounts
@@ -88,9 +89,7 @@ def audit(
     times = np.zeros(len(labels), dtype=np.int64)
     for fold in folds:
         times += np.bincount(fold.test, minlength=len(labels))
-        part = np.zeros(len(labels), dtype=np.int64)  # position in SOURCES
-        for number, name in enumerate(PARTS, start=1):
-            part[getattr(fold, name)] = number
+        part = parts_of(fold, len(labels))
         counted = _count(fold.name, part, rows)
         audited.append(counted)
         problems = _broken(fold, part, counted, rows, promise, config)
@@ -105,6 +104,11 @@ def audit(
     if broken:
         lines = shorten(broken, SHOWN, "\n")
         raise AuditError(f"the folds of {config.scheme} break its rule:\n{lines}")
+    baselines = label_baselines(table, labels, len(classes), folds)
+    audited = [
+        fold.model_copy(update={"label_baselines": values})
+        for fold, values in zip(audited, baselines, strict=True)
+    ]
     counts = Audit(
         scheme=config.scheme,
         selection=config.selection,
@@ -131,7 +135,15 @@ def _recordings(table: pa.Table) -> Indices | None:
     return None if number.max() + 1 == len(number) else number
 
 
-def _occurs(part: Indices, group: Indices, groups: int) -> NDArray[np.bool_]:
+def parts_of(fold: Fold, utterances: int) -> Indices:
+    """(utterances,) position in SOURCES of each utterance's part; 0 for no part."""
+    part = np.zeros(utterances, dtype=np.int64)
+    for number, name in enumerate(PARTS, start=1):
+        part[getattr(fold, name)] = number
+    return part
+
+
+def occurrences(part: Indices, group: Indices, groups: int) -> NDArray[np.bool_]:
     """(source, group) whether any utterance of the group is in the source."""
     known = group >= 0
     flat = part[known] * groups + group[known]
@@ -162,7 +174,7 @@ def _broken(
             yield f"the {name} part has {size} utterances with selection {config.selection}"
     if promise.unit is not None:
         group, names = rows.units.get(promise.unit, (np.full(len(part), -1), []))
-        occurs = _occurs(part, group, len(names))[1:]
+        occurs = occurrences(part, group, len(names))[1:]
         for code in np.flatnonzero(occurs.sum(axis=0) > 1):
             several = " and ".join(PARTS[n] for n in np.flatnonzero(occurs[:, code]))
             yield f"{promise.unit} {names[code]} is in {several}"
@@ -171,7 +183,7 @@ def _broken(
             first = rows.first(without)
             yield f"{len(without)} utterances have no {promise.unit}; the first is {first}"
     if rows.recordings is not None:
-        occurs = _occurs(part, rows.recordings, int(rows.recordings.max()) + 1)[1:]
+        occurs = occurrences(part, rows.recordings, int(rows.recordings.max()) + 1)[1:]
         divided = np.flatnonzero((occurs.sum(axis=0) > 1)[rows.recordings] & (part > 0))
         if len(divided):
             same = divided[rows.recordings[divided] == rows.recordings[divided[0]]]
@@ -200,7 +212,7 @@ def _count(name: str, part: Indices, rows: _Rows) -> FoldAudit:
     context = links.reshape(len(SOURCES), len(SOURCES)).tolist()  # (part, source)
     shared = {}
     for unit, (group, names) in rows.units.items():
-        trains = np.append(_occurs(part, group, len(names))[TRAIN], False)  # for group -1
+        trains = np.append(occurrences(part, group, len(names))[TRAIN], False)  # for group -1
         shared[unit] = int(trains[group[part == TEST]].sum())
     parts = {}
     for number, source in enumerate(PARTS, start=1):
@@ -276,3 +288,11 @@ def _notes(audited: Audit, promise: Promise, normalize: str) -> Iterator[str]:
         if lacking:
             listed = shorten(lacking, SHOWN)
             yield f"A class is missing in the {part} part of {len(lacking)} folds: {listed}."
+    baselines = baselines_over_folds(audited.folds)
+    if leaks := [each for each in baselines if each.leaks]:
+        given = ", ".join(f"{each.ua.value:.1%} given the {each.given}" for each in leaks)
+        chance = next(each.ua.value for each in baselines if each.given == NOTHING)
+        yield (
+            f"The folds leak labels: guesses from the training labels alone, without any sound, "
+            f"have a UA of {given}. Chance is {chance:.1%}."
+        )

@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from features.context import Indices
 from features.manifest import Problem
-from orchestrator.config.parsing import load_folds
 from orchestrator.config.sections import FoldsConfig
 from orchestrator.errors import ConfigError
 
@@ -89,19 +88,11 @@ def make_folds(
     return folds
 
 
-def scheme_problems(
-    path: str, overrides: list[str], table: pa.Table, labels: Indices, classes: tuple[str, ...]
-) -> Iterator[Problem]:
-    """The reasons why the scheme of a configuration cannot divide the corpus, for `ser corpus`.
+def scheme_problems(error: str, path: str) -> Iterator[Problem]:
+    """The lines of an error about the folds of the configuration at `path`, for `ser corpus`.
 
-    For example, rows have no session. The other parameters are those of `load_folds` and
-    `make_folds`.
+    For example, the scheme needs sessions, and rows have no session.
     """
-    try:
-        folds = load_folds(path, overrides)
-        if folds is not None:
-            make_folds(table, labels, classes, folds)
-    except ConfigError as error:
-        for line in str(error).split("\n"):
-            key, _, reason = line.removeprefix(f"{path}: ").partition(": ")
-            yield Problem(key, reason)
+    for line in error.split("\n"):
+        key, _, reason = line.removeprefix(f"{path}: ").partition(": ")
+        yield Problem(key, reason)

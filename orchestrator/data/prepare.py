@@ -9,14 +9,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.context import ABSENT, Indices, previous_turns, random_turns
+from features.copies import content_numbers
 from features.extract import extract
 from features.storage import Storage
 from features.store import check_errors
 from orchestrator.config.sections import Configuration
 from orchestrator.data.audit import AuditError, audit
+from orchestrator.data.copies import audit_copies
 from orchestrator.data.corpus import Corpus, read_corpus
 from orchestrator.data.dataset import Dataset
 from orchestrator.data.folds import Fold, make_folds
+from orchestrator.data.schemes import SCHEMES
 from orchestrator.data.statistics import summarise_corpus
 from orchestrator.errors import ConfigError
 from orchestrator.ledger.records import Audit, CorpusSummary
@@ -81,6 +84,17 @@ def _planned(configuration: Configuration, corpus: Corpus, own: Indices, other: 
     return Plan(configuration, corpus, folds, audited, own, other)
 
 
+def _copies(plan: Plan, contents: Indices) -> list[str]:
+    """Notes about copies of recordings. Raises ConfigError if copies break the scheme's promise."""
+    table, labels = plan.corpus.manifest.table, plan.corpus.labels
+    scheme = plan.configuration.folds
+    promise = SCHEMES[scheme.scheme].promise(table, labels, scheme)
+    try:
+        return audit_copies(table, contents, plan.folds, scheme.scheme, promise)
+    except AuditError as error:
+        raise ConfigError(f"folds.scheme: {error}") from None
+
+
 def context_rows(configuration: Configuration, table: pa.Table) -> tuple[Indices, Indices]:
     """The context turns that the configured model reads for each row, or ABSENT."""
     kind = MODELS[configuration.model.name].context
@@ -103,7 +117,8 @@ def prepare(
 
     Utterances without features are dropped. The folds are then made and audited again, because
     the scheme may divide the remaining utterances in another way. Raises FeatureError if more
-    files than `features.max_errors` cannot be used, and ConfigError as `plan_folds` does.
+    files than `features.max_errors` cannot be used, and ConfigError as `plan_folds` does, or if
+    copies of a recording are in two parts that the scheme promises to keep apart.
     """
     configuration, manifest = plan.configuration, plan.corpus.manifest
     store = extract(manifest, configuration.features, storage.child("features"), progress)
@@ -123,6 +138,7 @@ def prepare(
         own, other = (place[rows[kept]] for rows in (plan.own, plan.other))
         plan = _planned(configuration, corpus, own, other)
     corpus = plan.corpus
+    copies = _copies(plan, content_numbers(store, features.ids))
 
     label_or_none = np.append(corpus.labels, -1)  # the last element is for ABSENT
     previous = [label_or_none[place[rows[kept]]] for rows in _previous_rows(manifest.table)]
@@ -145,7 +161,7 @@ def prepare(
     summary = summarise_corpus(
         configuration.corpus.name, corpus.manifest, corpus.labels, corpus.classes, audio=False
     )
-    notes = plan.notes
+    notes = [*plan.notes, *copies]
     if features.errors:
         reasons = "; ".join(f"{file}: {reason}" for _, file, reason in features.errors)
         notes.append(f"{len(features.errors)} utterances have no features: {reasons}")

@@ -9,7 +9,12 @@ import numpy as np
 from features.absences import LONGEST_POINTER, pointer
 from features.context import ABSENT, Indices, previous_turns
 from features.manifest import Manifest, Problem
-from orchestrator.ledger.records import ContextCounts, CorpusSummary, ProblemRecord
+from orchestrator.config.sections import FoldsConfig
+from orchestrator.data.audit import AuditError, audit
+from orchestrator.data.corpus import Corpus
+from orchestrator.data.folds import make_folds
+from orchestrator.errors import ConfigError
+from orchestrator.ledger.records import Audit, ContextCounts, CorpusSummary, ProblemRecord
 
 
 def summarise_corpus(
@@ -40,6 +45,20 @@ def summarise_corpus(
         context=context_counts(manifest, labels),
         problems=[ProblemRecord(file=each.file, reason=each.reason) for each in problems],
     )
+
+
+def audit_of_corpus(corpus: Corpus, config: FoldsConfig) -> Audit:
+    """The audit of a corpus's folds, without context turns and without a model.
+
+    Raises ConfigError if the corpus does not fit the scheme, or if the folds break its promise.
+    """
+    table, labels = corpus.manifest.table, corpus.labels
+    folds = make_folds(table, labels, corpus.classes, config)
+    without = np.full(len(labels), ABSENT, dtype=np.int64)
+    try:
+        return audit(table, labels, corpus.classes, folds, without, without, config)
+    except AuditError as error:
+        raise ConfigError(f"folds.scheme: {error}") from None
 
 
 def context_counts(manifest: Manifest, labels: Indices) -> ContextCounts:

@@ -111,12 +111,15 @@ class FoldAudit(Record):
 
     shared : test utterances whose speaker, session, dialogue or phrase also occurs in training
     context : part -> source part -> number of context turns that its utterances take from there
+    label_baselines : known unit -> UA of guesses from the training labels alone
+        (`orchestrator.data.baselines`); empty in a record of an older version
     """
 
     name: str
     parts: dict[str, PartCounts]
     shared: dict[str, int]
     context: dict[str, dict[str, int]]
+    label_baselines: dict[str, float] = {}
 
 
 class Audit(Record):

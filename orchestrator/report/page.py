@@ -9,6 +9,7 @@ import yaml
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from orchestrator.data.baselines import baselines_over_folds
 from orchestrator.metrics import Interval
 from orchestrator.report import tables
 from orchestrator.report.figures import figures
@@ -96,6 +97,7 @@ def render(findings: Findings) -> str:
         sweep=sweep,
         best=findings.best,
         nested=findings.nested,
+        units=[each.given for each in baselines_over_folds(sweep.audit.folds)],
         optimism=summarise(findings)["optimism"],
         metric=sweep.metric.upper(),
         part="test part" if sweep.optimistic else "validation part",

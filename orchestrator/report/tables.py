@@ -1,4 +1,4 @@
-"""Rows of the page's tables, and the files trials.csv and folds.csv."""
+"""Rows of the page's tables, and the CSV files beside the page."""
 
 import io
 import math
@@ -106,6 +106,35 @@ def folds_csv(findings: Findings) -> bytes:
         columns = ["number", "trial", *FOLDS.names, *recalls]
         return _csv(pa.table({name: pa.array([], pa.string()) for name in columns}))
     return _csv(pa.concat_tables(tables, promote_options="permissive"))
+
+
+def context_csv(findings: Findings) -> bytes:
+    """One row for each context case of the best trial. Scores and shares are in 0..1."""
+    classes = findings.sweep.classes
+    cases = findings.best.context if findings.best else []
+    columns: dict[str, Any] = {
+        "same": pa.array([case.same for case in cases], pa.string()),
+        "utterances": [case.utterances for case in cases],
+        "share": [case.share for case in cases],
+        "ua": [case.ua for case in cases],
+        "wa": [case.wa for case in cases],
+    }
+    for name in classes:
+        columns[f"recall_{name}"] = _defined(case.recalls[name] for case in cases)
+    for name in classes:
+        columns[f"utterances_{name}"] = [case.classes[name] for case in cases]
+    return _csv(pa.table(columns))
+
+
+def label_baselines_csv(findings: Findings) -> bytes:
+    """One row for each fold and known unit: the UA of guesses from the training labels alone."""
+    rows = [
+        {"fold": fold.name, "given": given, "ua": ua}
+        for fold in findings.sweep.audit.folds
+        for given, ua in sorted(fold.label_baselines.items())
+    ]
+    schema = pa.schema([("fold", pa.string()), ("given", pa.string()), ("ua", pa.float64())])
+    return _csv(pa.Table.from_pylist(rows, schema=schema))
 
 
 def _csv(table: pa.Table) -> bytes:

@@ -18,6 +18,7 @@ from orchestrator.metrics import McNemar, TTest, corrected_resampled_t, mcnemar_
 from orchestrator.results.context import ContextCase, context_cases
 from orchestrator.results.findings import Findings, gather
 from orchestrator.results.selection import chosen_predictions
+from orchestrator.results.summary import plain
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,7 @@ class Side:
             "ua": self.ua,
             "folds": self.folds,
             "optimistic": self.optimistic,
-            "context": [
-                {name: value for name, value in case._asdict().items() if name != "recalls"}
-                for case in self.context
-            ],
+            "context": plain(self.context),
         }
 
 

@@ -18,6 +18,8 @@ class ContextCase(NamedTuple):
 
     same : `both`, `one` or `none`; a turn that is absent or has no class counts as different
     share : of all test utterances, 0..1
+    classes : number of utterances of each class
+    recalls : recall of each class; NaN for a class that does not occur
     """
 
     same: str
@@ -26,6 +28,7 @@ class ContextCase(NamedTuple):
     ua: float
     wa: float
     recalls: dict[Label, float]
+    classes: dict[Label, int]
 
 
 def context_cases(predictions: pa.Table, classes: list[str]) -> list[ContextCase]:
@@ -47,5 +50,8 @@ def context_cases(predictions: pa.Table, classes: list[str]) -> list[ContextCase
         rows = same == count
         if rows.any():
             scored = scores(truth[rows].tolist(), guess[rows].tolist(), classes)
-            cases.append(ContextCase(name, int(rows.sum()), float(rows.mean()), *scored))
+            counts: dict[Label, int] = {
+                label: int((truth[rows] == label).sum()) for label in classes
+            }
+            cases.append(ContextCase(name, int(rows.sum()), float(rows.mean()), *scored, counts))
     return cases

@@ -15,6 +15,7 @@ from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import SweepRecord, TrialRecord
 from orchestrator.metrics import Interval, Scores, fold_interval
 from orchestrator.results import selection
+from orchestrator.results.baselines import LabelBaselines, compared_with_labels
 from orchestrator.results.context import ContextCase, context_cases
 
 BOOTSTRAP_SEED = 0
@@ -75,6 +76,8 @@ class Findings:
     trials : the finished trials, in the order of the search
     unfinished : number of proposed trials that have not finished
     nested_reason : why `nested` is None, else empty
+    labels : the label-only baselines beside the model's UA; None if no trial has a score, or if an
+        older version started the sweep
     warnings : notes for a careful reader of the scores, in whole sentences
     """
 
@@ -84,6 +87,7 @@ class Findings:
     best: Best | None
     nested: selection.Nested | None
     nested_reason: str
+    labels: LabelBaselines | None
     warnings: list[str]
 
     @property
@@ -144,6 +148,7 @@ def gather(ledger: Ledger) -> Findings:
         best=best,
         nested=nested,
         nested_reason=reason,
+        labels=_labels(sweep, best, nested) if best else None,
         warnings=list(_warnings(best, sweep.epochs)) if best else [],
     )
 
@@ -176,6 +181,15 @@ def _best(
         chance_ua=1 / int((of_class > 0).sum()),
         chance_wa=float(of_class.max() / of_class.sum()),
     )
+
+
+def _labels(
+    sweep: SweepRecord, best: Best, nested: selection.Nested | None
+) -> LabelBaselines | None:
+    score = best.trial.ua if nested is None else nested.ua
+    if len(best.trial.folds) == 1:  # pooled and mean are equal, and only pooled has an interval
+        score = best.pooled.ua
+    return compared_with_labels(sweep, score, nested is not None)
 
 
 def _groups(

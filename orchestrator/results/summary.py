@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from orchestrator.results.baselines import LabelBaselines
 from orchestrator.results.findings import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED, Best, Findings
 
 
@@ -12,10 +13,12 @@ def summarise(findings: Findings) -> dict[str, Any]:
     Keys: `sweep`, `selection`, `metric` (the score that selects epochs and trials), `optimistic`,
     `classes`, `chance`, `trials` (number by status), `best` (`trial`, `number`, `model`, `status`,
     `score`, `hyperparameters`, `pooled`, `mean_over_folds`, `folds`, `confusion`, `context`),
-    `nested`, `nested_unavailable`, `optimism`, `warnings`, `notes`.
+    `nested`, `nested_unavailable`, `optimism`, `label_baselines` (`score`, `nested`, `beaten`, and
+    `given`: known unit -> `ua`, `leaks`, `explained`, `folds`), `warnings`, `notes`.
 
     `chance` and `best` are None if no trial has a score. `nested` and `optimism` are then None too,
     and also if there is no validation part; `nested_unavailable` gives the reason.
+    `label_baselines` is None if no trial has a score, or if an older version started the sweep.
     """
     sweep, best, nested = findings.sweep, findings.best, findings.nested
     estimate = optimism = None
@@ -44,6 +47,7 @@ def summarise(findings: Findings) -> dict[str, Any]:
         "nested": estimate,
         "nested_unavailable": findings.nested_reason or None,
         "optimism": optimism,
+        "label_baselines": _labels(findings.labels) if findings.labels else None,
         "warnings": findings.warnings,
         "notes": sweep.notes,
     }
@@ -85,6 +89,23 @@ def _best(best: Best) -> dict[str, Any]:
         ],
         "confusion": best.confusion.tolist(),
         "context": best.context,
+    }
+
+
+def _labels(labels: LabelBaselines) -> dict[str, Any]:
+    return {
+        "score": labels.score,
+        "nested": labels.nested,
+        "beaten": labels.beaten,
+        "given": {
+            each.given: {
+                "ua": each.ua,
+                "leaks": each.leaks,
+                "explained": labels.explained(each),
+                "folds": {fold: values[each.given] for fold, values in labels.folds.items()},
+            }
+            for each in labels.baselines
+        },
     }
 
 

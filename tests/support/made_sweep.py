@@ -194,12 +194,14 @@ def make_sweep(
     running: int = 0,
     extra: dict[str, Any] | None = None,
     seed: int = 0,
+    skill: tuple[float, float] = (0.4, 0.6),
 ) -> Ledger:
     """A sweep with a trial for each of `statuses`, as the orchestrator writes it.
 
     utterances : in the test part of each fold
     running : number of proposed trials that are not finished
     extra : fields of the `SweepRecord` to replace
+    skill : lowest and highest share of utterances that a trial knows; it guesses the others
     """
     rng = np.random.default_rng(seed)
     ledger = Ledger(Storage.open(str(folder)))
@@ -226,8 +228,8 @@ def make_sweep(
         score = None
         rows: list[dict[str, Any]] = []
         if status != "failed":
-            skill = float(rng.uniform(0.4, 0.6) - 0.12 * (status == "pruned"))
-            rows, predictions, score = fold_rows(rng, names, classes, skill, selection, tests)
+            level = float(rng.uniform(*skill) - 0.12 * (status == "pruned"))
+            rows, predictions, score = fold_rows(rng, names, classes, level, selection, tests)
             for file, content in (("folds", rows), ("predictions", predictions)):
                 data = parquet_bytes(pa.Table.from_pylist(content))
                 ledger.trial_storage(trial).write(f"{file}.parquet", data)

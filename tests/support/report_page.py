@@ -86,7 +86,8 @@ class Page(HTMLParser):
 def page_of(ledger: Ledger) -> Page:
     """The page of a new report."""
     files = build(ledger, gather(ledger))
-    assert files == ["report/folds.csv", "report/index.html", "report/trials.csv"]
+    names = ["context.csv", "folds.csv", "index.html", "label_baselines.csv", "trials.csv"]
+    assert files == [f"report/{name}" for name in names]
     return Page(ledger.storage.read("report/index.html").decode())
 
 

@@ -101,6 +101,12 @@ def test_context_table_has_the_counts_of_the_summary(mixed: Ledger, page: Page) 
     rows = page.tables["context"][1:]
     assert [int(row[1]) for row in rows] == [case["utterances"] for case in cases]
     assert [row[0] for row in rows] == ["both turns", "one of the two turns", "neither turn"]
+    header = page.tables["context"][0]
+    assert header[5:] == [*CLASSES, *(f"Share of {name}" for name in CLASSES)]
+    for row, case in zip(rows, cases, strict=True):
+        assert row[5:9] == [f"{100 * case['recalls'][name]:.1f}%" for name in CLASSES]
+        made_of = [case["classes"][name] / case["utterances"] for name in CLASSES]
+        assert row[9:] == [f"{100 * share:.1f}%" for share in made_of]
 
 
 def test_audit_table_has_the_counts_of_the_record(tmp_path: Path) -> None:

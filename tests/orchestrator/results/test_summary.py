@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score
 
-from tests.support.made_sweep import make_sweep
+from tests.support.made_sweep import CLASSES, make_sweep
 from tests.support.report_page import MIXED, best_of, page_of, summary
 
 
@@ -47,6 +47,9 @@ def test_context_cases_are_counted_from_the_predictions(tmp_path: Path) -> None:
         assert case["share"] == pytest.approx(len(mine) / len(rows))
         assert case["wa"] == pytest.approx(accuracy_score(truth, guess))
         assert case["ua"] == pytest.approx(balanced_accuracy_score(truth, guess))
+        assert case["classes"] == {name: truth.count(name) for name in CLASSES}
+        recalls = recall_score(truth, guess, labels=CLASSES, average=None)
+        assert list(case["recalls"].values()) == pytest.approx(recalls)
 
 
 def test_held_out_has_no_nested_estimate(tmp_path: Path) -> None:
