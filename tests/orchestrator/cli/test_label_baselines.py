@@ -69,7 +69,7 @@ def without_session(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
         (
             without_session(rows()),
             {"scheme": "leave_one_session_out"},
-            "2 rows have no session. The first is row 4: s1d0_03, speaker s1b",
+            "2 rows have no session: row 4, s1d0_03, speaker s1b; row 10, s1d0_09, speaker s1b",
         ),
         (rows(), {"scheme": "phrase_groups"}, "needs the manifest's column `phrase`"),
         (rows(), {"scheme": "leave_one_sesion_out"}, "no scheme leave_one_sesion_out"),
