@@ -83,10 +83,6 @@ def read_header(path: str) -> Header:
     """
     import soundfile
 
-    with open(path, "rb") as stream:
-        head = stream.read(LONGEST_POINTER + 1)
-    if reason := pointer(head):
-        raise AudioError(reason)
     try:
         info = soundfile.info(path)
         frames = int(info.frames)
@@ -96,6 +92,10 @@ def read_header(path: str) -> Header:
             if not 0 < frames < _ENDLESS:
                 frames = int(soundfile.info(io.BytesIO(data)).frames)
     except soundfile.LibsndfileError as error:
+        with open(path, "rb") as stream:
+            head = stream.read(LONGEST_POINTER + 1)
+        if reason := pointer(head):
+            raise AudioError(reason) from None
         kind = needs_ffmpeg(head)
         if kind is None:
             reason = error.error_string
