@@ -17,6 +17,7 @@ import soundfile
 from features.errors import FeatureError, StorageError
 from features.extract import _Extractor, extract, extraction_hash, shards_folder
 from features.manifest import Manifest, normalise, read_manifest
+from features.recordings import Recordings
 from features.sets import FEATURES
 from features.sets.emobase_lld45 import EmobaseConfig
 from features.shards import TASK_SCHEMA, read_index
@@ -361,7 +362,7 @@ def test_a_missing_decoder_is_no_fault_of_the_file(root: Path, tmp_path: Path) -
         {"id": f"{n}", "file": f"{n}.m4a", "start": None, "end": None, "speaker": "s", "source": n}
         for n in "ab"
     ]
-    extractor = _Extractor(CONFIG.name, Storage.open(str(root)), shards_storage)
+    extractor = _Extractor(CONFIG.name, Recordings.open(str(root)), shards_storage)
     status = extractor(pa.Table.from_pylist(tasks, schema=TASK_SCHEMA)).to_pylist()
     assert [row["stored"] for row in status] == [False, True]
     assert "MP4 or M4A needs ffmpeg, which is not installed" in status[0]["error"]
