@@ -1,32 +1,42 @@
 """Audio files as mono float samples at 16 kHz, or one clear reason why a file cannot be used."""
 
+import contextlib
 import hashlib
 import io
-import struct
+import shutil
 import tempfile
 import warnings
-from pathlib import PurePosixPath
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from features.absences import pointer
-from features.errors import AudioError
+from features.absences import LONGEST_POINTER, pointer
+from features.errors import AudioError, DecoderError
+from features.headers import ENCODE_AGAIN, complete
 from features.recordings import Recordings
-from features.signal import MIN_SAMPLES, SAMPLE_RATE
+from features.signal import MIN_SAMPLES, SAMPLE_RATE, scale_problem
 from features.storage import Storage
+from features.streams import checked, needs_ffmpeg
 
-_SLACK = 0.020
+SLACK = 0.020
 """Seconds that a segment may end after its file, because labels are often rounded."""
-_UNKNOWN_LENGTH = 0x7FFF_F000
-"""Least length that a program writes if it does not know it (it writes WAV into a pipe)."""
 _ENDLESS = 1 << 62
 """Least length that libsndfile returns for a FLAC without a length in its header."""
 _BINARY = frozenset(range(9)) | frozenset(range(14, 32)) - {27}
 """Bytes that no text contains. The head of every recording contains some."""
 _RATES = (1_000, 1_000_000)
 """Plausible sample rates. At 1 Hz, the conversion would make 16,000 samples of each sample."""
+_LOGGED = ("MAT4", "PAF", "VOC")
+"""Formats of which libsndfile reads a truncated file, and only writes so in its log."""
+_STEP = 2.0**-15
+"""The step between samples of 16 bits."""
+_CANCELLED = 0.01
+"""Least power of the average of several channels, in units of its power if they were unrelated."""
+_DOMINANT = 0.9
+"""Share of the power of three or more channels from which on one channel alone has the voice."""
 
 
 class AudioFile(NamedTuple):
@@ -35,6 +45,18 @@ class AudioFile(NamedTuple):
     name: str
     data: bytes
     sha1: str
+
+
+class Header(NamedTuple):
+    """What the header of a recording says.
+
+    format : container and encoding, for example "WAV PCM_16"
+    """
+
+    format: str
+    sample_rate: int
+    channels: int
+    seconds: float
 
 
 def fetch(storage: Storage | Recordings, name: str) -> AudioFile:
@@ -53,6 +75,41 @@ def fetch(storage: Storage | Recordings, name: str) -> AudioFile:
     return AudioFile(name, data, hashlib.sha1(data).hexdigest())
 
 
+def read_header(path: str) -> Header:
+    """Read the header of a local file, and the file itself only if its header names no length.
+
+    Raises AudioError if the length would be known only after decoding, and OSError if the file
+    cannot be read.
+    """
+    import soundfile
+
+    try:
+        info = soundfile.info(path)
+        frames = int(info.frames)
+        if info.format == "MP3" or not 0 < frames < _ENDLESS:
+            data, counted = checked(complete(Path(path).read_bytes()))
+            frames = counted or int(info.frames)
+            if not 0 < frames < _ENDLESS:
+                frames = int(soundfile.info(io.BytesIO(data)).frames)
+    except soundfile.LibsndfileError as error:
+        with open(path, "rb") as stream:
+            head = stream.read(LONGEST_POINTER + 1)
+        if reason := pointer(head):
+            raise AudioError(reason) from None
+        kind = needs_ffmpeg(head)
+        if kind is None:
+            reason = error.error_string
+        elif shutil.which("ffmpeg") is None:
+            reason = f"{kind} needs ffmpeg, which is not installed: install ffmpeg on every node"
+        else:
+            reason = f"ffmpeg reads {kind} during the extraction"
+        raise AudioError(f"its length is unknown: {reason}") from None
+    if frames >= _ENDLESS:
+        raise AudioError("its header has no length: encode the file again")
+    kind = f"{info.format} {info.subtype}"
+    return Header(kind, int(info.samplerate), int(info.channels), frames / info.samplerate)
+
+
 def decode(
     file: AudioFile, start: float | None = None, end: float | None = None
 ) -> npt.NDArray[np.float32]:
@@ -60,17 +117,23 @@ def decode(
 
     Returns (n,) float32 at 16 kHz: channels are averaged, soxr converts other sample rates.
     libsndfile reads the file; librosa's fallback reads other formats if their decoders are
-    installed.
+    installed. A header that names no length is repaired.
 
-    Raises AudioError if the file is not audio or is truncated; if the segment ends after the file
-    (by over 20 ms); and if samples are NaN, infinite, all equal (silent), or shorter than 30 ms.
+    Raises AudioError if the file is not audio, is truncated, or holds more samples than its header
+    names; if the segment ends after the file (by over 20 ms); if samples are NaN, infinite, all
+    equal (silent), shorter than 30 ms, only rounding noise, or float on a scale of integers; and if
+    the average of the channels loses the voice. Raises DecoderError if the format needs ffmpeg and
+    ffmpeg is missing.
     """
     samples, rate = _decode(file, start or 0.0, end)  # (n, channels)
     if not np.isfinite(samples).all():
         raise AudioError("some samples are NaN or infinite")
+    if (problem := scale_problem(samples)) is not None:
+        raise AudioError(problem)
     mono = samples.mean(axis=1, dtype=np.float32)
-    if len(mono) and np.ptp(mono) == 0:
-        raise AudioError(f"silent: every sample is {mono[0]:g}")
+    if len(mono):
+        _check_channels(samples, mono)
+        _check_sound(mono)
     if rate != SAMPLE_RATE and len(mono):
         import soxr
 
@@ -81,20 +144,62 @@ def decode(
     return np.ascontiguousarray(mono)
 
 
+def _check_channels(samples: npt.NDArray[np.float32], mono: npt.NDArray[np.float32]) -> None:
+    """Raise AudioError if the average of the channels loses the voice of the recording."""
+    channels = samples.shape[1]
+    power = samples.var(axis=0, dtype=np.float64)  # (channels,)
+    if channels < 2 or np.sqrt(power.max()) <= _STEP:
+        return
+    kept = mono.var(dtype=np.float64) * channels**2 / power.sum()
+    if kept < _CANCELLED:
+        decibels = 10 * np.log10(max(kept, 1e-12))
+        raise AudioError(
+            f"its {channels} channels cancel each other: their average is {-decibels:.0f} dB "
+            "softer than that of unrelated channels. Keep one channel (ffmpeg -af "
+            "pan=mono|c0=c0), or invert the channel with the wrong polarity"
+        )
+    loudest = int(power.argmax())
+    share = power[loudest] / power.sum()
+    if channels > 2 and share > _DOMINANT:
+        raise AudioError(
+            f"only channel {loudest + 1} of {channels} has the voice ({share:.1%} of the power): "
+            f"their average would make the voice {20 * np.log10(channels):.0f} dB softer. Keep "
+            f"this channel (ffmpeg -af pan=mono|c0=c{loudest})"
+        )
+
+
+def _check_sound(mono: npt.NDArray[np.float32]) -> None:
+    """Raise AudioError if the signal is silent, or does not exceed rounding noise of 16 bits."""
+    if np.ptp(mono) == 0:
+        raise AudioError(f"silent: every sample is {mono[0]:g}")
+    steps = float(np.abs(mono - np.median(mono)).max()) / _STEP
+    if steps <= 2:
+        raise AudioError(
+            f"only rounding noise: its samples reach {steps:.2g} steps of 16 bits "
+            f"({20 * np.log10(steps * _STEP):.0f} dB). Record or export it at a higher level"
+        )
+
+
 def _decode(file: AudioFile, start: float, end: float | None) -> tuple[np.ndarray, int]:
     import soundfile
 
-    _check_riff(file.data)
-    try:
-        sound = soundfile.SoundFile(io.BytesIO(file.data))
-    except soundfile.LibsndfileError:
-        samples, rate = _decode_other(file)
-        first, last = _bounds(start, end, len(samples), rate)
-        return samples[first:last], rate
-    with sound:
-        rate, total = int(sound.samplerate), int(sound.frames)
+    data, counted = checked(complete(file.data))
+    with contextlib.ExitStack() as stack:
+        # libsndfile 1.2.2 cannot read some MPEG streams from memory ("bad data offset").
+        source = (
+            io.BytesIO(data) if counted is None else stack.enter_context(_copy(file.name, data))
+        )
+        try:
+            sound = stack.enter_context(soundfile.SoundFile(source))
+        except soundfile.LibsndfileError:
+            samples, rate = _decode_other(file.name, data)
+            first, last = _bounds(start, end, len(samples), rate)
+            return samples[first:last], rate
+        rate, total = int(sound.samplerate), counted or int(sound.frames)
         if total >= _ENDLESS:
             raise AudioError("its header has no length: encode the file again")
+        if sound.format in _LOGGED and "truncated" in sound.extra_info:
+            raise AudioError(f"truncated, as libsndfile says; {ENCODE_AGAIN}")
         first, last = _bounds(start, end, total, rate)
         try:
             if first:
@@ -112,49 +217,45 @@ def _decode(file: AudioFile, start: float, end: float | None) -> tuple[np.ndarra
     return samples, rate
 
 
+@contextlib.contextmanager
+def _copy(name: str, data: bytes) -> Iterator[str]:
+    """The path of a temporary file with this content, and with the suffix of `name`."""
+    with tempfile.NamedTemporaryFile(suffix=PurePosixPath(name).suffix) as copy:
+        copy.write(data)
+        copy.flush()
+        yield copy.name
+
+
 def _bounds(start: float, end: float | None, total: int, rate: int) -> tuple[int, int]:
     """The first frame of a segment, and the frame after its last."""
     if not _RATES[0] <= rate <= _RATES[1]:
         raise AudioError(f"its header claims {rate} samples per second")
     seconds = total / rate
-    if start >= seconds > 0 or start > seconds == 0 or (end is not None and end > seconds + _SLACK):
+    if start >= seconds > 0 or start > seconds == 0 or (end is not None and end > seconds + SLACK):
         segment = f"{start:.3f} to {'its end' if end is None else format(end, '.3f')} s"
         raise AudioError(f"wrong length: the file has {seconds:.3f} s, the segment is {segment}")
     return round(start * rate), total if end is None else min(round(end * rate), total)
 
 
-def _check_riff(data: bytes) -> None:
-    """Raise AudioError for a truncated WAV: libsndfile reads it without an error."""
-    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
-        return
-    at = 12
-    while at + 8 <= len(data):
-        kind, size = struct.unpack_from("<4sI", data, at)
-        if kind == b"data":
-            present = len(data) - at - 8
-            if present < size < _UNKNOWN_LENGTH:
-                raise AudioError(f"truncated: {present} of {size} bytes of samples are present")
-            return
-        at += 8 + size + size % 2
-    raise AudioError("truncated: a WAV header without samples")
-
-
-def _decode_other(file: AudioFile) -> tuple[np.ndarray, int]:
+def _decode_other(name: str, data: bytes) -> tuple[np.ndarray, int]:
     """Decode a format that libsndfile cannot read, by librosa (audioread and its decoders).
 
     Text is refused, because decoders read playlists and open the files that these name.
     """
-    if not set(file.data[:1024]) & _BINARY:
+    if not set(data[:1024]) & _BINARY:
         raise AudioError("not audio that can be decoded: the file is text")
     import librosa
 
-    with tempfile.NamedTemporaryFile(suffix=PurePosixPath(file.name).suffix) as copy:
-        copy.write(file.data)
-        copy.flush()
+    with _copy(name, data) as path, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                samples, rate = librosa.load(copy.name, sr=None, mono=False)
+            samples, rate = librosa.load(path, sr=None, mono=False)
         except Exception as error:  # decoders raise errors of any type
+            kind = needs_ffmpeg(data)
+            if kind is not None and shutil.which("ffmpeg") is None:
+                raise DecoderError(
+                    f"{kind} needs ffmpeg, which is not installed: install ffmpeg on every node, "
+                    "or convert the file to FLAC or WAV"
+                ) from error
             raise AudioError("not audio that can be decoded") from error
     return np.atleast_2d(samples).T, int(rate)

@@ -12,6 +12,10 @@ class AudioError(FeatureError):
     """An utterance whose audio cannot be used. The message is the reason."""
 
 
+class DecoderError(AudioError):
+    """Audio that this machine cannot decode, because a program is missing. It is tried again."""
+
+
 class ManifestError(ValueError):
     """A corpus or a manifest that cannot be used. Rows count from 1, without the header."""
 

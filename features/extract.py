@@ -16,7 +16,7 @@ import pyarrow.fs as pafs
 
 from features import audio
 from features.absences import explain
-from features.errors import FeatureError, StorageError
+from features.errors import DecoderError, FeatureError, StorageError
 from features.manifest import Manifest
 from features.recordings import Recordings
 from features.sets import FEATURES, FeatureConfig
@@ -25,8 +25,8 @@ from features.signal import SAMPLE_RATE
 from features.storage import Storage
 from features.store import FeatureStore
 
-EXTRACTION_VERSION = 1
-"""Raise it if a change of this package's code changes extracted values."""
+EXTRACTION_VERSION = 2
+"""Raise it if a change of this package's code changes extracted values or stored errors."""
 _BATCH = 16
 """Utterances in a shard: each worker of a killed run loses at most this number."""
 
@@ -58,8 +58,8 @@ def extract(
         names a failed utterance and the reason
     workers : actors of one CPU; by default as many as the cluster has CPUs
 
-    A failed utterance stays failed until its file changes. Missing files, and files that the
-    storage could not read, are tried again by every run.
+    A failed utterance stays failed until its file changes. Every run tries again the files that
+    were missing, that the storage could not read, or whose decoder was not installed.
 
     Raises FeatureError if features are missing and Ray is not initialised (otherwise Ray is not
     used), or if Ray's workers keep crashing; StorageError if the storage fails.
@@ -191,7 +191,7 @@ class _Extractor:
             try:
                 rows.append(self._row(task))
                 status.append((task["id"], rows[-1]["error"], True))
-            except OSError as error:  # not a fault of the audio: the next run tries again
+            except (OSError, DecoderError) as error:  # no fault of the audio: the next run retries
                 status.append((task["id"], str(error), False))
         failure = None  # returned, because Ray Data drops the cause of an exception
         try:
@@ -210,6 +210,8 @@ class _Extractor:
             row["audio"] = self.file.sha1
             samples = audio.decode(self.file, task["start"], task["end"])
             values = self.extract(samples, SAMPLE_RATE)
+        except DecoderError:
+            raise
         except ValueError as error:
             return {**row, "error": str(error)}
         exact = values.astype(np.float64)

@@ -7,6 +7,11 @@ SAMPLE_RATE = 16_000
 """Hz."""
 MIN_SAMPLES = 480
 """30 ms, the shortest utterance: half a pitch frame. openSMILE finds no frame in less."""
+FRAMES_PER_SECOND = 100
+"""Of every feature set that has frames."""
+LOUDEST = 16.0
+"""Float samples lie in -1..1. A recording may exceed the range, but not by 24 dB: then its samples
+are on a scale of integers."""
 
 
 def prepare(
@@ -26,6 +31,8 @@ def prepare(
         raise ValueError(f"the sample rate is {sample_rate}: it must be positive")
     if not np.isfinite(samples).all():
         raise ValueError("some samples are NaN or infinite: they must be finite")
+    if (problem := scale_problem(samples)) is not None:
+        raise ValueError(problem)
     samples = samples.astype(np.float32)
     if sample_rate != SAMPLE_RATE and len(samples):
         import soxr
@@ -37,6 +44,18 @@ def prepare(
             f"({1000 * least / SAMPLE_RATE:g} ms)"
         )
     return samples
+
+
+def scale_problem(samples: npt.NDArray[np.floating]) -> str | None:
+    """Say that float samples, of any shape, are on a scale of integers; None if they are not."""
+    peak = float(np.abs(samples).max(initial=0.0))
+    if peak <= LOUDEST:
+        return None
+    scale = next((bits for bits in (8, 16, 24) if peak <= 1 << bits - 1), 32)
+    return (
+        f"float samples must lie in -1..1, but these reach {peak:g}. They look like integers of "
+        f"{scale} bits: divide them by {1 << scale - 1}"
+    )
 
 
 def clip(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -31,6 +31,8 @@ class Features:
     """SHA-1 of ids, speakers, audio contents, times and extraction; equal on all machines."""
     errors: list[tuple[str, str, str]]
     """(id, file, reason) of each utterance without features."""
+    cut: dict[str, int]
+    """id -> frames before pooling, of each utterance of which only `config.cap` frames are kept."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,12 @@ class FeatureStore:
                 frames[offsets[i] : offsets[i + 1]] = pool(x, config.pooling)
         ids = [row["id"] for row, _ in usable]
         fingerprint = _fingerprint(self.extraction, usable)
-        return Features(ids, frames, offsets, fingerprint, self.errors(rows))
+        cut = {
+            row["id"]: entry.frames
+            for row, entry in usable
+            if cap is not None and entry.frames > cap
+        }
+        return Features(ids, frames, offsets, fingerprint, self.errors(rows), cut)
 
 
 def _fingerprint(extraction: str, usable: list[tuple[Row, Entry]]) -> str:

@@ -27,6 +27,9 @@ def print_corpus(summary: CorpusSummary, root: str) -> None:
         "utterances": f"{summary.utterances:,}",
         "labelled": f"{summary.labelled:,}",
         "duration": duration,
+        "sample rates": _listed(summary.sample_rates, " Hz"),
+        "channels": _listed(summary.channels),
+        "formats": _listed(summary.formats),
         "classes": ", ".join(f"{k} {v} ({v / labelled:.1%})" for k, v in summary.classes.items()),
         "speakers": _counts(summary.speakers),
         "sessions": _counts(summary.sessions),
@@ -48,6 +51,12 @@ def print_corpus(summary: CorpusSummary, root: str) -> None:
 def _counts(counts: dict[str, int]) -> str:
     names = ", ".join(f"{name} {count}" for name, count in counts.items())
     return f"{len(counts)}: {names}" if counts else "none"
+
+
+def _listed(recordings: dict[str, int], unit: str = "") -> str:
+    """How many recordings have each value, for example "16000 Hz (24), 8000 Hz (1)"."""
+    names = ", ".join(f"{name}{unit} ({count:,})" for name, count in recordings.items())
+    return names or "not known without fetching the recordings"
 
 
 def _clock(seconds: float) -> str:

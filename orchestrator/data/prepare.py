@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from features.context import ABSENT, Indices, previous_turns, random_turns
 from features.copies import content_numbers
 from features.extract import extract
+from features.signal import FRAMES_PER_SECOND
 from features.storage import Storage
 from features.store import check_errors
 from orchestrator.config.sections import Configuration
@@ -165,4 +166,19 @@ def prepare(
     if features.errors:
         reasons = "; ".join(f"{file}: {reason}" for _, file, reason in features.errors)
         notes.append(f"{len(features.errors)} utterances have no features: {reasons}")
+    if features.cut and configuration.features.cap is not None:
+        notes.append(_cut_note(features.cut, configuration.features.cap, len(features.ids)))
     return Prepared(dataset, plan.folds, fingerprint.hexdigest(), summary, plan.audit, notes)
+
+
+def _cut_note(cut: dict[str, int], cap: int, utterances: int) -> str:
+    """The sentences about utterances of which only the first `cap` frames are kept."""
+    kept, lost, longest = (
+        frames / FRAMES_PER_SECOND
+        for frames in (cap, sum(cut.values()) - cap * len(cut), max(cut.values()))
+    )
+    return (
+        f"{len(cut)} of {utterances} utterances are longer than features.max_frames ({cap} frames, "
+        f"{kept:g} s) and are cut there: {lost:.1f} s are left out, and the longest utterance has "
+        f"{longest:.1f} s. Raise features.max_frames to keep more."
+    )

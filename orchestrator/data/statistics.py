@@ -1,15 +1,14 @@
 """Counts of a corpus, for `ser corpus` and the report."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-from features.absences import LONGEST_POINTER, pointer
 from features.context import ABSENT, Indices, previous_turns
-from features.manifest import Manifest, Problem
+from features.manifest import Manifest
 from orchestrator.config.sections import FoldsConfig
+from orchestrator.data.audio_headers import AudioHeaders, read_headers
 from orchestrator.data.audit import AuditError, audit
 from orchestrator.data.corpus import Corpus
 from orchestrator.data.folds import make_folds
@@ -24,20 +23,23 @@ def summarise_corpus(
 
     corpus : the reader's name
     labels : (utterances,) position in `classes`, or -1 for another label or no label
-    audio : whether to compute the duration, if necessary from the headers of local recordings
+    audio : whether to read the headers of local recordings
     """
     table = manifest.table
 
     def counts(column: str) -> dict[str, int]:
         return dict(sorted(Counter(table[column].drop_null().to_pylist()).items()))
 
-    seconds, unreadable = duration(manifest) if audio else (None, [])
-    problems = (*manifest.problems, *unreadable)
+    heard = read_headers(manifest) if audio else AudioHeaders(None)
+    problems = (*manifest.problems, *heard.problems)
     return CorpusSummary(
         corpus=corpus,
         utterances=len(table),
         labelled=int((labels >= 0).sum()),
-        duration_s=None if seconds is None else round(seconds, 3),
+        duration_s=None if heard.seconds is None else round(heard.seconds, 3),
+        sample_rates=heard.sample_rates,
+        channels=heard.channels,
+        formats=heard.formats,
         classes={name: int((labels == index).sum()) for index, name in enumerate(classes)},
         speakers=counts("speaker"),
         sessions=counts("session"),
@@ -81,47 +83,3 @@ def context_counts(manifest: Manifest, labels: Indices) -> ContextCounts:
         no_previous_own=own,
         no_previous_other=other,
     )
-
-
-def duration(manifest: Manifest) -> tuple[float | None, list[Problem]]:
-    """Seconds of all utterances, and the recordings whose headers do not give their length.
-
-    The length of an utterance comes from start and end, else from its times in the dialogue, else
-    from the header of the local file. A missing file counts 0 s. The first value is None if
-    headers would have to be fetched from a remote storage.
-    """
-    names = ("file", "start", "end", "dialogue_start", "dialogue_end")
-    columns = (manifest.table[name].to_pylist() for name in names)
-    recordings = manifest.recordings()
-    headers: dict[str, float] = {}
-    problems: list[Problem] = []
-    total = 0.0
-    for file, start, end, dialogue_start, dialogue_end in zip(*columns, strict=True):
-        if end is not None:
-            total += end - (start or 0.0)
-        elif start is None and dialogue_start is not None and dialogue_end is not None:
-            total += dialogue_end - dialogue_start
-        else:
-            path = recordings.local_path(file)
-            if path is None:
-                return None, []
-            if file not in headers:
-                headers[file] = _length(path, file, problems)
-            total += max(headers[file] - (start or 0.0), 0.0)
-    return total, problems
-
-
-def _length(path: str, file: str, problems: list[Problem]) -> float:
-    """Seconds of a recording by its header; 0 if the file is missing or cannot be read."""
-    import soundfile
-
-    try:
-        info = soundfile.info(path)
-    except (soundfile.LibsndfileError, OSError) as error:
-        if os.path.isfile(path):
-            with open(path, "rb") as opened:
-                reason = pointer(opened.read(LONGEST_POINTER + 1))
-            reason = reason or f"its length is unknown: {getattr(error, 'error_string', error)}"
-            problems.append(Problem(file, reason))
-        return 0.0
-    return float(info.frames / info.samplerate)

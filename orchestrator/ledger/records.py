@@ -167,6 +167,7 @@ class CorpusSummary(Record):
     """Counts of a corpus. `classes` and `context` count the utterances of the chosen classes alone.
 
     duration_s : seconds of all utterances; None if recordings would have to be fetched
+    sample_rates, channels, formats : recordings of each; empty if their headers were not read
     speakers, sessions : utterances of each
     """
 
@@ -174,6 +175,9 @@ class CorpusSummary(Record):
     utterances: int
     labelled: int
     duration_s: float | None
+    sample_rates: dict[str, int] = {}
+    channels: dict[str, int] = {}
+    formats: dict[str, int] = {}
     classes: dict[str, int]
     speakers: dict[str, int]
     sessions: dict[str, int]

@@ -1,3 +1,7 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import audioread
 import numpy as np
 import pytest
 
@@ -23,6 +27,13 @@ def bad_files() -> dict[str, tuple[bytes | None, str]]:
         "truncated.wav": (whole[:-5000], "truncated: 27000 of 32000 bytes"),
         "header.wav": (whole[:36], "truncated: a WAV header without samples"),
         "truncated.flac": (flac[: len(flac) // 2], "truncated"),
+        "truncated.aiff": (encode(noise(RATE), kind="AIFF")[:-500], "truncated: 31500 of 32000"),
+        "truncated.ogg": (
+            encode(noise(RATE), subtype="VORBIS", kind="OGG")[:-500],
+            "truncated: the page at",
+        ),
+        "two.wav": (whole + whole, "two recordings in one file: the second begins at byte 32044"),
+        "scale.wav": (encode(noise(RATE) * 32768, subtype="FLOAT"), "like integers of 16 bits"),
         "nan.wav": (encode(broken, subtype="FLOAT"), "NaN or infinite"),
         "inf.wav": (encode(infinite, subtype="FLOAT"), "NaN or infinite"),
         "silent.wav": (encode(np.zeros(RATE)), "silent"),
@@ -30,3 +41,12 @@ def bad_files() -> dict[str, tuple[bytes | None, str]]:
         "short.wav": (encode(noise(464)), "too short: 29.0 ms"),
         "no_samples.wav": (encode(np.zeros(0)), "too short"),
     }
+
+
+@pytest.fixture
+def no_ffmpeg(tmp_path: Path) -> Iterator[None]:
+    """A PATH without any program."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path))
+        yield
+    audioread.available_backends(flush_cache=True)  # it keeps those that it found first

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.audio import decode, fetch
+from features.audio import decode, fetch, read_header
 from features.errors import AudioError
 from features.storage import Storage
-from tests.support.signals import RATE, encode, noise, tone
+from tests.support.signals import RATE, decoded, encode, noise, outcome, tone
 
 
 def read(path: Path, start: float | None = None, end: float | None = None) -> np.ndarray:
@@ -101,3 +101,125 @@ def test_a_chunk_after_the_samples_is_ignored(tmp_path: Path) -> None:
 def test_a_recording_of_over_a_minute_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(encode(tone(70)))
     assert len(read(tmp_path / "a.wav")) == 70 * RATE
+
+
+@pytest.mark.parametrize("scale", [128, 32_768, 1 << 23, 1 << 31])
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_float_samples_on_a_scale_of_integers_are_refused(scale: int, subtype: str) -> None:
+    data = encode(tone() * scale, subtype=subtype)
+    peak = np.abs(tone() * scale).max()
+    assert f"these reach {peak:g}. They look like integers of {scale.bit_length()} bits: " in (
+        outcome(data)
+    )
+    assert outcome(data).endswith(f"divide them by {scale}")
+
+
+@pytest.mark.parametrize("peak", [0.5, 1.0, 1.5, 4.0, 15.9])
+def test_float_samples_may_exceed_the_range(peak: float) -> None:
+    samples = (tone() / np.abs(tone()).max() * peak).astype(np.float32)
+    np.testing.assert_array_equal(decoded(encode(samples, subtype="FLOAT")), samples)
+
+
+def stereo(left: np.ndarray, right: np.ndarray) -> bytes:
+    return encode(np.stack([left, right], axis=1), subtype="PCM_24")
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        pytest.param(-noise(RATE), id="inverted"),
+        pytest.param(-0.95 * noise(RATE), id="softer"),
+        pytest.param(-noise(RATE) + 0.01 * noise(RATE, 1), id="with noise"),
+        pytest.param(-noise(RATE) + 0.3, id="with an offset"),
+    ],
+)
+def test_channels_that_cancel_are_refused(right: np.ndarray) -> None:
+    reason = outcome(stereo(noise(RATE), right))
+    assert "its 2 channels cancel each other" in reason
+    assert "dB softer" in reason
+
+
+def test_several_pairs_that_cancel_are_refused() -> None:
+    pairs = [sign * noise(RATE, seed) for seed in range(3) for sign in (1, -1)]
+    assert "its 6 channels cancel" in outcome(encode(np.stack(pairs, axis=1), subtype="PCM_24"))
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        pytest.param(noise(RATE), id="same"),
+        pytest.param(noise(RATE, 1), id="unrelated"),
+        pytest.param(np.zeros(RATE), id="silent"),
+        pytest.param(0.001 * noise(RATE, 1), id="almost silent"),
+        pytest.param(-0.5 * noise(RATE), id="half of it cancels"),
+        pytest.param(np.roll(noise(RATE), 8), id="late"),
+    ],
+)
+def test_other_pairs_are_averaged(right: np.ndarray) -> None:
+    mean = (noise(RATE) + right) / 2
+    np.testing.assert_allclose(decoded(stereo(noise(RATE), right)), mean, atol=1e-6)
+
+
+@pytest.mark.parametrize("place", [0, 3, 5])
+@pytest.mark.parametrize("others", [0.0, 1e-4, 0.01])
+@pytest.mark.parametrize("channels", [3, 6, 8])
+def test_a_voice_in_one_of_many_channels_is_named(place: int, others: float, channels: int) -> None:
+    place = min(place, channels - 1)
+    samples = others * np.stack([noise(RATE, 1 + c) for c in range(channels)], axis=1)
+    samples[:, place] = noise(RATE)
+    reason = outcome(encode(samples, subtype="PCM_24"))
+    assert f"only channel {place + 1} of {channels} has the voice" in reason
+    assert f"c0=c{place}" in reason
+
+
+@pytest.mark.parametrize("channels", [3, 4, 6, 8])
+def test_voices_in_several_channels_are_averaged(channels: int) -> None:
+    voice, mean = noise(RATE), noise(RATE, 9)
+    for gains in ([1] * channels, [1, 0.5] + [0.01] * (channels - 2), [0.4] * channels):
+        samples = np.outer(voice, gains) + 0.1 * mean[:, None]
+        want = samples.mean(axis=1)
+        got = decoded(encode(samples, subtype="PCM_24"))
+        np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("offset", [0, 7, -300])
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_rounding_noise_is_refused(offset: int, steps: int, channels: int) -> None:
+    steps_of_16_bits = np.random.default_rng(0).integers(-steps, steps + 1, (RATE, channels))
+    data = encode(((steps_of_16_bits + offset) / 32768), subtype="PCM_16")
+    assert f"only rounding noise: its samples reach {steps} steps of 16 bits" in outcome(data)
+
+
+@pytest.mark.parametrize("peak", [4 / 32768, 0.001, 0.01])
+def test_soft_speech_is_read(peak: float) -> None:
+    samples = (tone() / np.abs(tone()).max() * peak).astype(np.float32)
+    np.testing.assert_array_equal(decoded(encode(samples, subtype="FLOAT")), samples)
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"),
+    [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")],
+)
+def test_the_header_of_a_file(kind: str, subtype: str, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(encode(np.stack([tone(2.5, 24_000)] * 2, axis=1), 24_000, subtype, kind))
+    assert read_header(str(path)) == (f"{kind} {subtype}", 24_000, 2, 2.5)
+
+
+def test_a_length_that_the_header_does_not_name_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    data = bytearray(encode(tone(1.5)))
+    struct.pack_into("<I", data, data.index(b"data") + 4, 0)
+    path.write_bytes(bytes(data))
+    assert read_header(str(path)).seconds == 1.5
+    path.write_bytes(b"no audio")
+    with pytest.raises(AudioError, match="its length is unknown"):
+        read_header(str(path))
+
+
+@pytest.mark.usefixtures("no_ffmpeg")
+def test_a_length_that_only_ffmpeg_knows(tmp_path: Path) -> None:
+    (tmp_path / "a.m4a").write_bytes(struct.pack(">I", 20) + b"ftypM4A " + bytes(60))
+    with pytest.raises(AudioError, match="its length is unknown: MP4 or M4A needs ffmpeg"):
+        read_header(str(tmp_path / "a.m4a"))

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +15,12 @@ import pytest
 import soundfile
 
 from features.errors import FeatureError, StorageError
-from features.extract import extract, extraction_hash, shards_folder
+from features.extract import _Extractor, extract, extraction_hash, shards_folder
 from features.manifest import Manifest, normalise, read_manifest
+from features.recordings import Recordings
 from features.sets import FEATURES
 from features.sets.emobase_lld45 import EmobaseConfig
+from features.shards import TASK_SCHEMA, read_index
 from features.storage import Storage
 from features.store import FeatureStore, check_errors
 from tests.support.extraction import CONFIG, run, samples_of
@@ -259,8 +262,14 @@ class TestExtraction:
         }
         manifest = Manifest(normalise(pa.table(columns)), str(root))
         store, _ = run(manifest, tmp_path / "store")
-        lengths = np.diff(store.load(manifest, EmobaseConfig(pool=1)).offsets)
-        assert lengths.tolist() == [99, 99, 149, 2500]
+        features = store.load(manifest, EmobaseConfig(pool=1))
+        assert np.diff(features.offsets).tolist() == [99, 99, 149, 2500]
+        assert features.cut == {"long_0.000_end": 6999}
+        assert store.load(manifest, EmobaseConfig(max_frames=99)).cut == {
+            "long_2.000_3.500": 149,
+            "long_0.000_end": 6999,
+        }
+        assert store.load(manifest, EmobaseConfig(max_frames=6999)).cut == {}
         assert np.diff(store.load(manifest, CONFIG).offsets).tolist() == [20, 20, 30, 500]
         assert {path.parent.parent.parent.parent for path in shards(tmp_path)} == {
             tmp_path / "store"
@@ -340,6 +349,25 @@ except FeatureError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "call ray.init() first False" in done.stdout
+
+
+@pytest.mark.usefixtures("no_ffmpeg")
+def test_a_missing_decoder_is_no_fault_of_the_file(root: Path, tmp_path: Path) -> None:
+    (root / "a.m4a").write_bytes(
+        struct.pack(">I", 16) + b"ftypM4A \0\0\0\0" + b"\0\0\0\x08moov" + b"\0\0\0\x09mdat\0"
+    )
+    (root / "b.m4a").write_bytes(struct.pack(">I", 16) + b"ftypM4A \0\0\0\0")
+    shards_storage = Storage.open(str(tmp_path / "store"))
+    tasks = [
+        {"id": f"{n}", "file": f"{n}.m4a", "start": None, "end": None, "speaker": "s", "source": n}
+        for n in "ab"
+    ]
+    extractor = _Extractor(CONFIG.name, Recordings.open(str(root)), shards_storage)
+    status = extractor(pa.Table.from_pylist(tasks, schema=TASK_SCHEMA)).to_pylist()
+    assert [row["stored"] for row in status] == [False, True]
+    assert "MP4 or M4A needs ffmpeg, which is not installed" in status[0]["error"]
+    assert "truncated" in status[1]["error"]
+    assert [key.file for key in read_index(shards_storage)] == ["b.m4a"]
 
 
 def test_the_extraction_hash_depends_on_extracted_values_only() -> None:

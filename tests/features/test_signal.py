@@ -19,6 +19,9 @@ from tests.support.signals import RATE
         pytest.param(np.full(1000, np.nan), RATE, "finite", id="NaN"),
         pytest.param(np.full(1000, np.inf), RATE, "finite", id="infinity"),
         pytest.param(np.zeros(1000), 0, "sample rate", id="rate 0"),
+        pytest.param(np.full(1000, 127.0), RATE, "integers of 8 bits", id="8 bits"),
+        pytest.param(np.full(1000, -32768.0), RATE, "integers of 16 bits", id="16 bits"),
+        pytest.param(np.full(1000, 1e9), RATE, "integers of 32 bits", id="32 bits"),
     ],
 )
 def test_unusable_signals_are_refused(samples: np.ndarray, rate: int, reason: str) -> None:

@@ -5,6 +5,9 @@ import io
 import numpy as np
 import soundfile
 
+from features.audio import AudioFile, decode
+from features.errors import AudioError
+
 RATE = 16_000
 
 
@@ -32,3 +35,16 @@ def encode(
     file = io.BytesIO()
     soundfile.write(file, samples, rate, subtype=subtype, format=kind)
     return file.getvalue()
+
+
+def decoded(data: bytes, name: str = "a.bin") -> np.ndarray:
+    """The samples of an audio file, as the extraction gets them."""
+    return decode(AudioFile(name, data, ""))
+
+
+def outcome(data: bytes, name: str = "a.bin") -> np.ndarray | str:
+    """The samples of an audio file, or the reason why it is refused."""
+    try:
+        return decoded(data, name)
+    except AudioError as error:
+        return str(error)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
+import soundfile
 
 from features.context import previous_turns, random_turns
 from features.corpora import CORPORA
@@ -117,6 +118,23 @@ def test_data_are_read_once_and_put_into_arrays(corpus: Path, calls: Counter[str
     assert doubtful.notes[1:] == iaan.notes
     assert [problem.file for problem in doubtful.summary.problems][-1:] == ["corpus.merge"]
     assert doubtful.fingerprint == iaan.fingerprint
+
+    configuration = configured(corpus / "whole.csv", "iaan")
+    samples = [soundfile.info(corpus / f"{name}.wav").frames for name in whole.dataset.ids]
+    frames = [(count - 480) // 160 + 2 for count in samples]
+    cap = sorted(frames)[3]
+    short = configuration.features.model_copy(update={"max_frames": cap})
+    plan = plan_folds(configuration.model_copy(update={"features": short}))
+    cut = prepare(plan, Storage.open(str(corpus / "runs")), lambda *_: None)
+    lost = sum(max(count - cap, 0) for count in frames) / 100
+    assert max(np.diff(cut.dataset.offsets)) == -(-cap // 5)
+    assert cut.notes == [
+        *cut.audit.notes,
+        f"{sum(count > cap for count in frames)} of 11 utterances are longer than "
+        f"features.max_frames ({cap} frames, {cap / 100:g} s) and are cut there: {lost:.1f} s are "
+        f"left out, and the longest utterance has {max(frames) / 100:.1f} s. Raise "
+        "features.max_frames to keep more.",
+    ]
 
     without_context = prepared("all.csv", "bigru_att")
     check_arrays(without_context)

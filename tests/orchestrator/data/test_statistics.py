@@ -9,7 +9,8 @@ import pytest
 import soundfile
 
 from features.manifest import Manifest, normalise
-from orchestrator.data.statistics import context_counts, duration, summarise_corpus
+from orchestrator.data.audio_headers import AudioHeaders, read_headers
+from orchestrator.data.statistics import context_counts, summarise_corpus
 
 CLASSES = ("ang", "neu")
 
@@ -57,6 +58,9 @@ def test_a_summary_has_the_counts_of_the_manifest(dialogue: Manifest) -> None:
         "utterances": 8,
         "labelled": 7,
         "duration_s": 4.5,
+        "sample_rates": {},
+        "channels": {},
+        "formats": {},
         "classes": {"ang": 3, "neu": 4},
         "speakers": {"a": 4, "b": 3, "c": 1},
         "sessions": {"1": 7, "2": 1},
@@ -87,11 +91,14 @@ def test_duration_is_summed_from_segments_and_headers(tmp_path: Path) -> None:
         start=[None, 0.25, 0.5, None, None, None, 1.0],
         end=[None, 0.75, None, None, None, None, 3.0],
     )
-    seconds, problems = duration(recordings)
-    assert seconds == pytest.approx(1 + 0.5 + 0.5 + 0.5 + 2.0)
-    assert [problem.file for problem in problems] == ["2.wav"]
+    found = read_headers(recordings)
+    assert found.seconds == pytest.approx(1 + 0.5 + 0.5 + 0.5 + 2.0)
+    assert [problem.file for problem in found.problems] == ["2.wav"]
     arguments = ("mine", recordings, labels(recordings), CLASSES)
-    (problem,) = summarise_corpus(*arguments).problems
+    summary = summarise_corpus(*arguments)
+    assert summary.sample_rates == {"16000": 1, "8000": 1}
+    assert summary.formats == {"WAV PCM_16": 1, "FLAC PCM_16": 1, "WAV": 1}
+    (problem,) = summary.problems
     assert problem.file == "2.wav"
     assert "its length is unknown" in problem.reason
     without = summarise_corpus(*arguments, audio=False)
@@ -103,9 +110,9 @@ def test_pointers_in_place_of_recordings_are_named(tmp_path: Path) -> None:
     (tmp_path / "0.wav").write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n")
     (tmp_path / "1.wav").write_text("/annex/objects/SHA256E-s9--0.wav\n")
     (tmp_path / "2.wav").write_text("../.git/annex/objects/a/b/0.wav")
-    seconds, problems = duration(manifest(tmp_path, file=["0.wav", "1.wav", "2.wav"]))
-    assert seconds == 0
-    reasons = [problem.reason.partition(" in place")[0] for problem in problems]
+    found = read_headers(manifest(tmp_path, file=["0.wav", "1.wav", "2.wav"]))
+    assert found.seconds == 0
+    reasons = [problem.reason.partition(" in place")[0] for problem in found.problems]
     assert reasons == ["a pointer of Git LFS", "a pointer of git-annex", "a pointer of git-annex"]
 
 
@@ -116,11 +123,12 @@ def test_duration_of_recordings_in_any_place(tmp_path: Path) -> None:
     files = ["a.wav", "../b.wav", f"{tmp_path}/c.wav", "/gone.wav"]
     table = pa.table({"file": files, "speaker": ["s"] * 4, "emotion": ["neu"] * 4})
     own = Manifest(normalise(table, own=True), str(tmp_path / "corpus"), own=True)
-    assert duration(own) == (3.5, [])
+    found = read_headers(own)
+    assert (found.seconds, found.problems) == (3.5, ())
 
 
 def test_duration_is_not_fetched_from_object_stores(dialogue: Manifest) -> None:
     root = "s3://bucket/corpus?region=us-east-1"
     untimed = Manifest(normalise(dialogue.table.drop(["dialogue_end"])), root)
-    assert duration(untimed) == (None, [])
-    assert duration(Manifest(dialogue.table, root)) == (4.5, [])
+    assert read_headers(untimed) == AudioHeaders(None)
+    assert read_headers(Manifest(dialogue.table, root)) == AudioHeaders(4.5)
