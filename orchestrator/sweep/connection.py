@@ -2,12 +2,16 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from orchestrator.errors import ClusterError
 from orchestrator.sweep import ray_compat
+
+STARTS = 3
+"""How often a local Ray is started before the command fails."""
 
 
 @contextmanager
@@ -29,13 +33,40 @@ def cluster() -> Iterator[None]:
         with ray_compat.silent_stderr():
             connect(address, runtime_env=environment, **quiet)
     else:
-        ray_compat.keep_token_private()
-        with ray_compat.silent_stderr():
-            ray.init(address="local", include_dashboard=False, **quiet)
+        start_local(**quiet)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def start_local(**options: Any) -> None:
+    """Start a local Ray. `options` are `ray.init`'s.
+
+    On a busy machine Ray's processes may be too slow for Ray's limits of 15 and 30 seconds
+    (ray-project/ray#65983). Ray is then started again. Raises ClusterError with the remedy.
+    """
+    import ray
+
+    ray_compat.check_loopback()
+    ray_compat.choose_folder()
+    ray_compat.keep_token_private()
+    for attempt in range(1, STARTS + 1):
+        try:
+            with ray_compat.silent_stderr():
+                ray.init(address="local", include_dashboard=False, **options)
+            return
+        except Exception as error:  # Ray raises a plain Exception if it is too slow
+            with ray_compat.silent_stderr():
+                logs = ray_compat.end_failed_start(error)
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            if attempt == STARTS:
+                raise ClusterError(
+                    f"a local Ray did not start in {STARTS} attempts: {line} If the machine is "
+                    f"busy, end other programs. Then run the same command again"
+                    + (f". Ray's logs are in {logs}" if logs else "")
+                ) from error
+            print("ser: Ray did not start, trying again", file=sys.stderr, flush=True)
 
 
 def connect(address: str, **options: Any) -> None:

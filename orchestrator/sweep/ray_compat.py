@@ -7,10 +7,13 @@ be tested.
 import hashlib
 import logging
 import os
+import secrets
 import socket
 import sys
+import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,6 +36,10 @@ CONNECT_WITHIN = 10.0
 """Seconds within which a cluster's head must accept a connection."""
 LOST_AFTER = 4.0
 """Seconds without an answer after which a head counts as lost."""
+LONGEST_FOLDER = 39
+"""Bytes of the longest path of a folder for Ray's files. Ray adds 68 bytes for a socket, and Linux
+allows 107."""
+_PROBE = bytes(2**20)
 
 
 def set_environment(local: bool) -> None:
@@ -61,9 +68,89 @@ def keep_token_private() -> None:
     """Create ~/.ray, readable only by its owner, if it does not exist.
 
     A local Ray writes its token to ~/.ray/auth_token with the default permissions
-    (ray-project/ray#57835), which on most systems let every user read it.
+    (ray-project/ray#57835), which on most systems let every user read it. If the home folder cannot
+    be written, which Ray does not expect, the token is only in this process's environment.
     """
-    Path("~/.ray").expanduser().mkdir(mode=0o700, exist_ok=True)
+    try:
+        folder = Path("~/.ray").expanduser()
+        folder.mkdir(mode=0o700, exist_ok=True)
+        token = folder / "auth_token"
+        if token.is_file():
+            token.read_bytes()
+        else:
+            tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, RuntimeError):  # RuntimeError: the system knows no home folder
+        if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def check_loopback() -> None:
+    """Raise ClusterError if this machine cannot connect to itself: `ray.init` would not end."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), CONNECT_WITHIN).close()
+    except OSError as error:
+        raise ClusterError(
+            f"the loopback interface does not work: a connection to 127.0.0.1 fails "
+            f"({error.strerror or error}), and Ray needs such connections. Turn the interface on "
+            f"(`ip link set lo up`), or allow it in the sandbox or container"
+        ) from error
+
+
+def choose_folder() -> None:
+    """Set RAY_TMPDIR to a folder in which a local Ray can keep its files.
+
+    Ray takes TMPDIR, which schedulers set to paths that are too long for its sockets
+    (ray-project/ray#7724), or which cannot be written. /tmp then serves as well.
+
+    Raises ClusterError with the reasons if no folder can be used.
+    """
+    name = "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
+    folders = [os.path.abspath(os.environ.get(name) or "/tmp")]
+    if name == "TMPDIR":
+        folders.append("/tmp")
+    reasons = {}
+    for folder in folders:
+        reason = _why_unusable(folder)
+        if reason is None:
+            os.environ["RAY_TMPDIR"] = folder
+            return
+        reasons[folder] = reason
+    raise ClusterError(
+        f"{name}: Ray cannot keep its files in "
+        f"{', or in '.join(f'{folder} ({reason})' for folder, reason in reasons.items())}. "
+        f"Set RAY_TMPDIR to a folder that you can write to, such as /dev/shm"
+    )
+
+
+def _why_unusable(folder: str) -> str | None:
+    """Why Ray cannot keep its files in a folder, or None."""
+    if (length := len(os.fsencode(folder))) > LONGEST_FOLDER:
+        return f"{length} bytes are too long for the path of a socket, at most {LONGEST_FOLDER} fit"
+    try:
+        os.makedirs(os.path.join(folder, "ray"), exist_ok=True)
+        with tempfile.TemporaryFile(dir=os.path.join(folder, "ray")) as file:
+            file.write(_PROBE)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def end_failed_start(error: Exception) -> str | None:
+    """Kill the processes of a local Ray that did not start. Return the folder of its logs.
+
+    `ray.init` keeps no reference to such a node, so `ray.shutdown` would leave its processes.
+    """
+    import ray
+    from ray._private.node import Node
+
+    ray.shutdown()
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        node = frame.f_locals.get("self")
+        if isinstance(node, Node):
+            node.kill_all_processes(check_alive=False, allow_graceful=True, wait=True)
+            return str(node.get_logs_dir_path())
+    return None
 
 
 def check_head_listens(address: str) -> None:
