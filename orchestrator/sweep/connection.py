@@ -54,17 +54,22 @@ def start_local(**options: Any) -> None:
     for attempt in range(1, STARTS + 1):
         try:
             with ray_compat.silent_stderr():
-                ray.init(address="local", include_dashboard=False, **options)
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    job_config=ray_compat.job_config(),
+                    **options,
+                )
             return
         except Exception as error:  # Ray raises a plain Exception if it is too slow
             with ray_compat.silent_stderr():
                 logs = ray_compat.end_failed_start(error)
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             if attempt == STARTS:
+                line = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise ClusterError(
-                    f"a local Ray did not start in {STARTS} attempts: {line} If the machine is "
-                    f"busy, end other programs. Then run the same command again"
-                    + (f". Ray's logs are in {logs}" if logs else "")
+                    f"a local Ray did not start in {STARTS} attempts ({line.split('. ')[0]}). If "
+                    f"the machine is busy, wait or end other programs, then run the same command "
+                    f"again{f'. Logs: {logs}' if logs else ''}"
                 ) from error
             print("ser: Ray did not start, trying again", file=sys.stderr, flush=True)
 
@@ -78,6 +83,8 @@ def connect(address: str, **options: Any) -> None:
     from ray.exceptions import AuthenticationError
 
     ray_compat.check_head_listens(address)
+    if not address.startswith("ray://"):  # there the job is made by the server
+        options["job_config"] = ray_compat.job_config()
     try:
         ray.init(address=address, **options)
     except (AuthenticationError, ConnectionError) as error:

@@ -136,6 +136,24 @@ def _why_unusable(folder: str) -> str | None:
     return None
 
 
+def job_config() -> Any:
+    """A job whose workers import from the folders that the driver imports from.
+
+    By default, workers search the working directory first (ray-project/ray#2515), and import a
+    features.py of the user instead of our package.
+    """
+    from ray.job_config import JobConfig
+
+    class DriverFolders(JobConfig):
+        def _serialize(self) -> Any:
+            folders = {os.path.abspath(folder) for folder in sys.path}  # "" is the working directory
+            kept = [folder for folder in self._py_driver_sys_path if folder in folders]
+            self._py_driver_sys_path = kept
+            return super()._serialize()
+
+    return DriverFolders()
+
+
 def end_failed_start(error: Exception) -> str | None:
     """Kill the processes of a local Ray that did not start. Return the folder of its logs.
 
