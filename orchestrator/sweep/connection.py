@@ -12,20 +12,24 @@ from orchestrator.sweep import ray_compat
 
 STARTS = 3
 """How often a local Ray is started before the command fails."""
+REPLY_WITHIN = 30.0
+"""Seconds for which the first reply of the nodes is awaited. Slower nodes are not checked."""
 
 
 @contextmanager
-def cluster() -> Iterator[None]:
+def cluster() -> Iterator[bool]:
     """Connect to the cluster at RAY_ADDRESS, or start a local Ray that ends with this context.
 
-    If Ray is initialised already, it is used and stays up.
+    If Ray is initialised already, it is used and stays up. Returns whether a local Ray was started.
+    Raises ClusterError if Ray does not start or answer, or if a node cannot run this program.
     """
     address = os.environ.get("RAY_ADDRESS")
     ray_compat.set_environment(local=not address)
     import ray
 
     if ray.is_initialized():
-        yield
+        check_workers()
+        yield False
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
@@ -35,7 +39,9 @@ def cluster() -> Iterator[None]:
     else:
         start_local(**quiet)
     try:
-        yield
+        if address:
+            check_workers()
+        yield not address
     finally:
         ray.shutdown()
 
@@ -72,6 +78,42 @@ def start_local(**options: Any) -> None:
                     f"again{f'. Logs: {logs}' if logs else ''}"
                 ) from error
             print("ser: Ray did not start, trying again", file=sys.stderr, flush=True)
+
+
+def check_workers() -> None:
+    """Raise ClusterError if a worker on one of the nodes cannot import this program."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    def import_error() -> str | None:
+        import importlib.util
+
+        try:
+            # The modules themselves would import torch, which takes seconds.
+            for module in ("features.extract", "orchestrator.sweep.trial", "ser_models"):
+                if importlib.util.find_spec(module) is None:
+                    return f"no module named {module}"
+        except ImportError as error:
+            return str(error)
+        return None
+
+    task = ray.remote(num_cpus=0, max_retries=0)(import_error)
+    replies = {}
+    for node in ray.nodes():
+        if node["Alive"]:
+            here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            replies[task.options(scheduling_strategy=here).remote()] = node["NodeManagerAddress"]
+    ready, _ = ray.wait(list(replies), num_returns=len(replies), timeout=REPLY_WITHIN)
+    for reply in ready:
+        try:
+            error = ray.get(reply)
+        except ray.exceptions.RayError:  # the node was lost, which the trials survive
+            continue
+        if error is not None:
+            raise ClusterError(
+                f"a worker on node {replies[reply]} cannot import this program ({error}). "
+                f"{ray_compat.IMPORT_REMEDY}"
+            )
 
 
 def connect(address: str, **options: Any) -> None:

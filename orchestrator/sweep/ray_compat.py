@@ -36,10 +36,13 @@ CONNECT_WITHIN = 10.0
 """Seconds within which a cluster's head must accept a connection."""
 LOST_AFTER = 4.0
 """Seconds without an answer after which a head counts as lost."""
-LONGEST_FOLDER = 39
-"""Bytes of the longest path of a folder for Ray's files. Ray adds 68 bytes for a socket, and Linux
-allows 107."""
+LONGEST_SOCKET = 107 if sys.platform == "linux" else 103
+"""Bytes that the path of a socket may have."""
 _PROBE = bytes(2**20)
+IMPORT_REMEDY = (
+    "Install the same version of it on every node, and keep other files with the names of its "
+    "packages out of PYTHONPATH and of the job's working directory. Then run the same command"
+)
 
 
 def set_environment(local: bool) -> None:
@@ -125,8 +128,10 @@ def choose_folder() -> None:
 
 def _why_unusable(folder: str) -> str | None:
     """Why Ray cannot keep its files in a folder, or None."""
-    if (length := len(os.fsencode(folder))) > LONGEST_FOLDER:
-        return f"{length} bytes are too long for the path of a socket, at most {LONGEST_FOLDER} fit"
+    session = f"session_{'YYYY-MM-DD_hh-mm-ss_ffffff'}_{os.getpid()}"
+    socket_path = os.path.join(folder, "ray", session, "sockets", "plasma_store")
+    if (excess := len(os.fsencode(socket_path)) - LONGEST_SOCKET) > 0:
+        return f"{excess} bytes too long for the path of a socket"
     try:
         os.makedirs(os.path.join(folder, "ray"), exist_ok=True)
         with tempfile.TemporaryFile(dir=os.path.join(folder, "ray")) as file:
@@ -146,7 +151,9 @@ def job_config() -> Any:
 
     class DriverFolders(JobConfig):
         def _serialize(self) -> Any:
-            folders = {os.path.abspath(folder) for folder in sys.path}  # "" is the working directory
+            folders = {
+                os.path.abspath(folder) for folder in sys.path
+            }  # "" is the working directory
             kept = [folder for folder in self._py_driver_sys_path if folder in folders]
             self._py_driver_sys_path = kept
             return super()._serialize()
@@ -279,6 +286,17 @@ def cause_of(error: Any) -> Exception:
     return next(cause for kind in kinds for cause in causes if isinstance(cause, kind))
 
 
+def import_failure(text: str) -> str | None:
+    """What to do if Ray's text of an error says that a worker could not import this program.
+
+    None for other errors. Ray raises RaySystemError or RuntimeError, with a trace in the text.
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    kinds = ("ModuleNotFoundError: ", "ImportError: ")
+    line = next((line for line in reversed(lines) if line.startswith(kinds)), None)
+    return line and f"a worker cannot import this program ({line}). {IMPORT_REMEDY}"
+
+
 def configure_tune() -> None:
     """Let Ctrl-C end the sweep, allow trials without a score, and turn off Tune's tracebacks.
 
@@ -300,7 +318,10 @@ def interruption_reason(trial: Any) -> str:
     if reported := (trial.last_result or {}).get("interrupted"):
         return str(reported)
     file = Path(trial.error_file or "")
-    newest = file.read_text().rpartition("Failure # ")[2] if file.is_file() else ""
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    newest = text.rpartition("Failure # ")[2]
+    if told := import_failure(newest):
+        return told
     lines = newest.strip().splitlines() or ["no reason given"]
     # The memory monitor's long report continues with how it chose the process.
     return next((line for line in lines if "running low on memory" in line), lines[-1])

@@ -18,6 +18,7 @@ from features.storage import Storage
 from orchestrator.config.sections import Configuration
 from orchestrator.data.dataset import Dataset
 from orchestrator.data.folds import Fold
+from orchestrator.errors import ClusterError
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import TrialRecord
 from orchestrator.sweep import ray_compat
@@ -47,7 +48,8 @@ def run_trial(assignment: Assignment) -> None:
     """The body of a Tune trial: train its folds under Ray Train, which reports to Tune.
 
     A finished trial has a record. A failed trial has one too, with the reason. Raises OSError if
-    the storage fails, and Ray's error if this process's part fails: Tune may then retry.
+    the storage fails, ClusterError if a worker cannot import this program, and Ray's error if this
+    process's part fails: Tune may then retry.
     """
     import ray.exceptions
     import ray.train
@@ -62,6 +64,8 @@ def run_trial(assignment: Assignment) -> None:
         cause = ray_compat.cause_of(error)
         if isinstance(cause, OSError):  # our storage has retried, and Train writes by itself
             raise cause from None
+        if told := ray_compat.import_failure(str(cause)):
+            raise ClusterError(told) from None
         line = (str(cause).splitlines() or [""])[0]
         memory = isinstance(cause, torch.OutOfMemoryError | ray.exceptions.OutOfMemoryError)
         reason = f"{type(cause).__name__}: {cause}"
