@@ -320,8 +320,8 @@ def interruption_reason(trial: Any) -> str:
     file = Path(trial.error_file or "")
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     newest = text.rpartition("Failure # ")[2]
-    if told := import_failure(newest):
-        return told
+    if remedy := import_failure(newest):
+        return remedy
     lines = newest.strip().splitlines() or ["no reason given"]
     # The memory monitor's long report continues with how it chose the process.
     return next((line for line in lines if "running low on memory" in line), lines[-1])

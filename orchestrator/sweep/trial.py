@@ -64,8 +64,6 @@ def run_trial(assignment: Assignment) -> None:
         cause = ray_compat.cause_of(error)
         if isinstance(cause, OSError):  # our storage has retried, and Train writes by itself
             raise cause from None
-        if told := ray_compat.import_failure(str(cause)):
-            raise ClusterError(told) from None
         line = (str(cause).splitlines() or [""])[0]
         memory = isinstance(cause, torch.OutOfMemoryError | ray.exceptions.OutOfMemoryError)
         reason = f"{type(cause).__name__}: {cause}"
@@ -88,7 +86,8 @@ def _fit(assignment: Assignment) -> None:
     """Train the trial to its end, with as many workers as fit on the nodes.
 
     Raises WorkerGroupError if a worker raised an error, or if workers on living nodes were lost
-    more than `RESTARTS` times, and OSError if the storage failed.
+    more than `RESTARTS` times, ClusterError if a worker cannot import this program, and OSError if
+    the storage failed.
     """
     import ray.exceptions
     import ray.train
@@ -125,7 +124,7 @@ def _fit(assignment: Assignment) -> None:
             ),
         )
         try:
-            trainer.fit()
+            _run(trainer)
             return
         except ray.train.ControllerError as error:
             cause = error.controller_failure
@@ -145,6 +144,18 @@ def _fit(assignment: Assignment) -> None:
             restarts += nodes <= living_nodes().keys()
         # Nodes were lost, or are not up yet: use the workers that fit, or wait for a node.
         workers = workers_now(resources, living_nodes().values())
+
+
+def _run(trainer: Any) -> None:
+    """Run Train. Raises its error, or ClusterError if a worker cannot import this program."""
+    import ray.train
+
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        if remedy := ray_compat.import_failure(str(error)):
+            raise ClusterError(remedy) from None
+        raise
 
 
 def _time_limit(assignment: Assignment, ledger: Ledger) -> threading.Timer:
