@@ -4,6 +4,7 @@ Python searches the folders of PYTHONPATH before the installed packages, and nam
 `features` are common. The name of this module is not.
 """
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,8 +31,21 @@ def hiding_file() -> tuple[str, str] | None:
     return None
 
 
+def use_utf8() -> None:
+    """Restart this process in Python's UTF-8 mode if the locale has another encoding.
+
+    Otherwise Python could not open files whose names have other letters. Both outputs keep their
+    encoding.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
+        os.environ["PYTHONUTF8"] = "1"
+        os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def main() -> None:
     """Run `ser`, or end with exit code 1 if a file hides one of the packages."""
+    use_utf8()
     if hidden := hiding_file():
         name, file = hidden
         print(
