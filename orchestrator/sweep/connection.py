@@ -86,15 +86,17 @@ def check_workers() -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     def import_error() -> str | None:
-        import importlib.util
+        from importlib.util import find_spec
+        from pathlib import Path
 
-        try:
-            # The modules themselves would import torch, which takes seconds.
-            for module in ("features.extract", "orchestrator.sweep.trial", "ser_models"):
-                if importlib.util.find_spec(module) is None:
-                    return f"no module named {module}"
-        except ImportError as error:
-            return str(error)
+        # An import of these files would import torch too, which takes seconds.
+        for file in ("features/extract.py", "orchestrator/sweep/trial.py", "ser_models/base.py"):
+            package, _, inside = file.partition("/")
+            spec = find_spec(package)
+            if spec is None:
+                return f"there is no package {package}"
+            if not any(Path(f, inside).is_file() for f in spec.submodule_search_locations or []):
+                return f"{spec.origin} is another {package}"
         return None
 
     task = ray.remote(num_cpus=0, max_retries=0)(import_error)
