@@ -6,6 +6,7 @@ its audio alone, so they are the same bits for any division of the work.
 
 import hashlib
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -144,6 +145,11 @@ def _compute(
         except ray.exceptions.RayTaskError:
             raise  # an error in our code
         except ray.exceptions.RayError as error:
+            if cause := re.search(r"^\s*(ModuleNotFoundError|ImportError): (.+)", str(error), re.M):
+                raise FeatureError(
+                    f"a worker of the extraction cannot import this program ({cause[2]}). Install "
+                    f"the same version of it on every node, then run the same command"
+                ) from error
             raise FeatureError(
                 f"a worker of the extraction crashed: {str(error).strip().splitlines()[0]} "
                 "Finished utterances are kept: give each worker more memory, or start Ray with "
@@ -157,8 +163,13 @@ def _quiet_ray_data() -> Iterator[None]:
     import ray.data
 
     context = ray.data.DataContext.get_current()
-    # Ray Data 2.60 warns in the second logger that its progress bars are off.
-    levels = {"ray.data": logging.WARNING, "ray.data._internal.progress": logging.ERROR}
+    # Ray Data 2.60 warns in the second logger that its progress bars are off. In the third, it
+    # prints the trace of every error that it raises.
+    levels = {
+        "ray.data": logging.WARNING,
+        "ray.data._internal.progress": logging.ERROR,
+        "ray.data.exceptions": logging.CRITICAL,
+    }
     bars, before = context.enable_progress_bars, {n: logging.getLogger(n).level for n in levels}
     context.enable_progress_bars = False
     for name, level in levels.items():

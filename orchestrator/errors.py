@@ -9,7 +9,7 @@
     ├── FeatureError       1  features that cannot be computed or read
     ├── LedgerError        1  a file on the storage that is damaged
     ├── LeaseError         1  another driver works on the sweep
-    ├── ClusterError       1  the Ray cluster does not answer, or refuses the connection
+    ├── ClusterError       1  Ray does not start or answer, or cannot run this program
     ├── HopelessError      1  too many trials in a row failed
     ├── DependencyError    1  an optional package is missing
     └── StorageError       1  the storage cannot be read or written
@@ -62,7 +62,7 @@ class LeaseError(SerError):
 
 
 class ClusterError(SerError):
-    """The Ray cluster does not answer, or refuses the connection."""
+    """Ray does not start or answer, refuses the connection, or cannot run this program."""
 
 
 class HopelessError(SerError):

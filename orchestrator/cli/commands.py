@@ -1,5 +1,6 @@
 """The commands of `ser`. Results go to standard output, progress to standard error."""
 
+import io
 import json
 import sys
 from dataclasses import replace
@@ -256,6 +257,8 @@ def _run(configuration: "Configuration", fork: str | None = None) -> None:
 
 def main() -> None:
     """Run `ser`. Exit code 0: done, 1: failed, 2: wrong use."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # it may take only ASCII, and names have any sign
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with translated():
             app()

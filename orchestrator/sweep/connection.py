@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,19 +10,26 @@ from typing import Any
 from orchestrator.errors import ClusterError
 from orchestrator.sweep import ray_compat
 
+STARTS = 3
+"""How often a local Ray is started before the command fails."""
+REPLY_WITHIN = 30.0
+"""Seconds for which the first reply of the nodes is awaited. Slower nodes are not checked."""
+
 
 @contextmanager
-def cluster() -> Iterator[None]:
+def cluster() -> Iterator[bool]:
     """Connect to the cluster at RAY_ADDRESS, or start a local Ray that ends with this context.
 
-    If Ray is initialised already, it is used and stays up.
+    If Ray is initialised already, it is used and stays up. Returns whether a local Ray was started.
+    Raises ClusterError if Ray does not start or answer, or if a node cannot run this program.
     """
     address = os.environ.get("RAY_ADDRESS")
     ray_compat.set_environment(local=not address)
     import ray
 
     if ray.is_initialized():
-        yield
+        check_workers()
+        yield False
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
@@ -29,13 +37,85 @@ def cluster() -> Iterator[None]:
         with ray_compat.silent_stderr():
             connect(address, runtime_env=environment, **quiet)
     else:
-        ray_compat.keep_token_private()
-        with ray_compat.silent_stderr():
-            ray.init(address="local", include_dashboard=False, **quiet)
+        start_local(**quiet)
     try:
-        yield
+        if address:
+            check_workers()
+        yield not address
     finally:
         ray.shutdown()
+
+
+def start_local(**options: Any) -> None:
+    """Start a local Ray. `options` are `ray.init`'s.
+
+    On a busy machine Ray's processes may be too slow for Ray's limits of 15 and 30 seconds
+    (ray-project/ray#65983). Ray is then started again. Raises ClusterError with the remedy.
+    """
+    import ray
+
+    ray_compat.check_loopback()
+    ray_compat.choose_folder()
+    ray_compat.keep_token_private()
+    for attempt in range(1, STARTS + 1):
+        try:
+            with ray_compat.silent_stderr():
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    job_config=ray_compat.job_config(),
+                    **options,
+                )
+            return
+        except Exception as error:  # Ray raises a plain Exception if it is too slow
+            with ray_compat.silent_stderr():
+                logs = ray_compat.end_failed_start(error)
+            if attempt == STARTS:
+                line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise ClusterError(
+                    f"a local Ray did not start in {STARTS} attempts ({line.split('. ')[0]}). If "
+                    f"the machine is busy, wait or end other programs, then run the same command "
+                    f"again{f'. Logs: {logs}' if logs else ''}"
+                ) from error
+            print("ser: Ray did not start, trying again", file=sys.stderr, flush=True)
+
+
+def check_workers() -> None:
+    """Raise ClusterError if a worker on one of the nodes cannot import this program."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    def import_error() -> str | None:
+        from importlib.util import find_spec
+        from pathlib import Path
+
+        # An import of these files would import torch too, which takes seconds.
+        for file in ("features/extract.py", "orchestrator/sweep/trial.py", "ser_models/base.py"):
+            package, _, inside = file.partition("/")
+            spec = find_spec(package)
+            if spec is None:
+                return f"there is no package {package}"
+            if not any(Path(f, inside).is_file() for f in spec.submodule_search_locations or []):
+                return f"{spec.origin} is another {package}"
+        return None
+
+    task = ray.remote(num_cpus=0, max_retries=0)(import_error)
+    replies = {}
+    for node in ray.nodes():
+        if node["Alive"]:
+            here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            replies[task.options(scheduling_strategy=here).remote()] = node["NodeManagerAddress"]
+    ready, _ = ray.wait(list(replies), num_returns=len(replies), timeout=REPLY_WITHIN)
+    for reply in ready:
+        try:
+            error = ray.get(reply)
+        except ray.exceptions.RayError:  # the node was lost, which the trials survive
+            continue
+        if error is not None:
+            raise ClusterError(
+                f"a worker on node {replies[reply]} cannot import this program ({error}). "
+                f"{ray_compat.IMPORT_REMEDY}"
+            )
 
 
 def connect(address: str, **options: Any) -> None:
@@ -47,6 +127,8 @@ def connect(address: str, **options: Any) -> None:
     from ray.exceptions import AuthenticationError
 
     ray_compat.check_head_listens(address)
+    if not address.startswith("ray://"):  # there the job is made by the server
+        options["job_config"] = ray_compat.job_config()
     try:
         ray.init(address=address, **options)
     except (AuthenticationError, ConnectionError) as error:

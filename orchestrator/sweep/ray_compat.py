@@ -7,10 +7,13 @@ be tested.
 import hashlib
 import logging
 import os
+import secrets
 import socket
 import sys
+import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,6 +36,13 @@ CONNECT_WITHIN = 10.0
 """Seconds within which a cluster's head must accept a connection."""
 LOST_AFTER = 4.0
 """Seconds without an answer after which a head counts as lost."""
+LONGEST_SOCKET = 107 if sys.platform == "linux" else 103
+"""Bytes that the path of a socket may have."""
+_PROBE = bytes(2**20)
+IMPORT_REMEDY = (
+    "Install the same version of it on every node, and keep other files with the names of its "
+    "packages out of PYTHONPATH and of the job's working directory. Then run the same command"
+)
 
 
 def set_environment(local: bool) -> None:
@@ -61,9 +71,111 @@ def keep_token_private() -> None:
     """Create ~/.ray, readable only by its owner, if it does not exist.
 
     A local Ray writes its token to ~/.ray/auth_token with the default permissions
-    (ray-project/ray#57835), which on most systems let every user read it.
+    (ray-project/ray#57835), which on most systems let every user read it. If the home folder cannot
+    be written, which Ray does not expect, the token is only in this process's environment.
     """
-    Path("~/.ray").expanduser().mkdir(mode=0o700, exist_ok=True)
+    try:
+        folder = Path("~/.ray").expanduser()
+        folder.mkdir(mode=0o700, exist_ok=True)
+        token = folder / "auth_token"
+        if token.is_file():
+            token.read_bytes()
+        else:
+            tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, RuntimeError):  # RuntimeError: the system knows no home folder
+        if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def check_loopback() -> None:
+    """Raise ClusterError if this machine cannot connect to itself: `ray.init` would not end."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), CONNECT_WITHIN).close()
+    except OSError as error:
+        raise ClusterError(
+            f"the loopback interface does not work: a connection to 127.0.0.1 fails "
+            f"({error.strerror or error}), and Ray needs such connections. Turn the interface on "
+            f"(`ip link set lo up`), or allow it in the sandbox or container"
+        ) from error
+
+
+def choose_folder() -> None:
+    """Set RAY_TMPDIR to a folder in which a local Ray can keep its files.
+
+    Ray takes TMPDIR, which schedulers set to paths that are too long for its sockets
+    (ray-project/ray#7724), or which cannot be written. /tmp then serves as well.
+
+    Raises ClusterError with the reasons if no folder can be used.
+    """
+    name = "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
+    folders = [os.path.abspath(os.environ.get(name) or "/tmp")]
+    if name == "TMPDIR":
+        folders.append("/tmp")
+    reasons = {}
+    for folder in folders:
+        reason = _why_unusable(folder)
+        if reason is None:
+            os.environ["RAY_TMPDIR"] = folder
+            return
+        reasons[folder] = reason
+    raise ClusterError(
+        f"{name}: Ray cannot keep its files in "
+        f"{', or in '.join(f'{folder} ({reason})' for folder, reason in reasons.items())}. "
+        f"Set RAY_TMPDIR to a folder that you can write to, such as /dev/shm"
+    )
+
+
+def _why_unusable(folder: str) -> str | None:
+    """Why Ray cannot keep its files in a folder, or None."""
+    session = f"session_{'YYYY-MM-DD_hh-mm-ss_ffffff'}_{os.getpid()}"
+    socket_path = os.path.join(folder, "ray", session, "sockets", "plasma_store")
+    if (excess := len(os.fsencode(socket_path)) - LONGEST_SOCKET) > 0:
+        return f"{excess} bytes too long for the path of a socket"
+    try:
+        os.makedirs(os.path.join(folder, "ray"), exist_ok=True)
+        with tempfile.TemporaryFile(dir=os.path.join(folder, "ray")) as file:
+            file.write(_PROBE)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def job_config() -> Any:
+    """A job whose workers import from the folders that the driver imports from.
+
+    By default, workers search the working directory first (ray-project/ray#2515), and import a
+    features.py of the user instead of our package.
+    """
+    from ray.job_config import JobConfig
+
+    class DriverFolders(JobConfig):
+        def _serialize(self) -> Any:
+            folders = {
+                os.path.abspath(folder) for folder in sys.path
+            }  # "" is the working directory
+            kept = [folder for folder in self._py_driver_sys_path if folder in folders]
+            self._py_driver_sys_path = kept
+            return super()._serialize()
+
+    return DriverFolders()
+
+
+def end_failed_start(error: Exception) -> str | None:
+    """Kill the processes of a local Ray that did not start. Return the folder of its logs.
+
+    `ray.init` keeps no reference to such a node, so `ray.shutdown` would leave its processes.
+    """
+    import ray
+    from ray._private.node import Node
+
+    ray.shutdown()
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        node = frame.f_locals.get("self")
+        if isinstance(node, Node):
+            node.kill_all_processes(check_alive=False, allow_graceful=True, wait=True)
+            return str(node.get_logs_dir_path())
+    return None
 
 
 def check_head_listens(address: str) -> None:
@@ -174,6 +286,17 @@ def cause_of(error: Any) -> Exception:
     return next(cause for kind in kinds for cause in causes if isinstance(cause, kind))
 
 
+def import_failure(text: str) -> str | None:
+    """What to do if Ray's text of an error says that a worker could not import this program.
+
+    None for other errors. Ray raises RaySystemError or RuntimeError, with a trace in the text.
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    kinds = ("ModuleNotFoundError: ", "ImportError: ")
+    line = next((line for line in reversed(lines) if line.startswith(kinds)), None)
+    return line and f"a worker cannot import this program ({line}). {IMPORT_REMEDY}"
+
+
 def configure_tune() -> None:
     """Let Ctrl-C end the sweep, allow trials without a score, and turn off Tune's tracebacks.
 
@@ -195,7 +318,10 @@ def interruption_reason(trial: Any) -> str:
     if reported := (trial.last_result or {}).get("interrupted"):
         return str(reported)
     file = Path(trial.error_file or "")
-    newest = file.read_text().rpartition("Failure # ")[2] if file.is_file() else ""
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    newest = text.rpartition("Failure # ")[2]
+    if remedy := import_failure(newest):
+        return remedy
     lines = newest.strip().splitlines() or ["no reason given"]
     # The memory monitor's long report continues with how it chose the process.
     return next((line for line in lines if "running low on memory" in line), lines[-1])

@@ -83,8 +83,21 @@ def choose_resources(configuration: Configuration, folds: int, started: bool = F
             raise ConfigError(
                 f"cluster: a trial needs {workers} CPUs and {workers * share:g} GPUs, but the "
                 f"cluster has {cpus} CPUs and {gpus:g} GPUs, on which {fits} such workers fit. "
-                f"Lower cluster.workers_per_trial or cluster.gpus_per_worker, or set cluster.cpus "
-                f"and cluster.gpus if more nodes start on demand"
+                f"Lower cluster.workers_per_trial or cluster.gpus_per_worker, wait until all nodes "
+                f"are up, or set cluster.cpus and cluster.gpus if more nodes start on demand"
             )
         workers = fits
     return Resources(workers, max(1, workers // folds), share, max(1, fits // workers))
+
+
+def check_this_machine(resources: Resources) -> None:
+    """Raise ConfigError if a trial waits for nodes, although Ray is a local Ray without others."""
+    nodes = list(living_nodes().values())
+    if workers_that_fit(nodes, resources.gpus_per_worker) < resources.workers:
+        cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
+        raise ConfigError(
+            f"cluster: a trial needs {resources.workers} CPUs and "
+            f"{resources.workers * resources.gpus_per_worker:g} GPUs, but this machine has "
+            f"{cpus:g} CPUs and {gpus:g} GPUs. cluster.cpus and cluster.gpus are for a cluster "
+            f"that grows: set RAY_ADDRESS to its address, or remove these keys"
+        )

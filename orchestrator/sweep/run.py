@@ -23,7 +23,7 @@ from orchestrator.sweep import identity
 from orchestrator.sweep.check import check
 from orchestrator.sweep.connection import cluster
 from orchestrator.sweep.fork import copy_trials, valid_trials
-from orchestrator.sweep.resources import Resources, choose_resources
+from orchestrator.sweep.resources import Resources, check_this_machine, choose_resources
 from orchestrator.sweep.search import Search, failure_message
 from orchestrator.sweep.tune import tune_trials
 from search_spaces import Space
@@ -52,7 +52,10 @@ def run_sweep(configuration: Configuration, narrator: Narrator, fork: str | None
         source.sweep()  # raises NoSweepError
         plan = replace(plan, configuration=configuration.with_values({"name": fork}))
     ledger = ledger_of(configuration, fork)
-    with lease(ledger.storage), cluster():
+    with lease(ledger.storage), cluster() as local:
+        resources = choose_resources(plan.configuration, len(plan.folds), ledger.has_sweep())
+        if local:
+            check_this_machine(resources)
         run(plan, space, ledger, narrator, source)
     return ledger
 

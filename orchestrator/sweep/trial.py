@@ -18,6 +18,7 @@ from features.storage import Storage
 from orchestrator.config.sections import Configuration
 from orchestrator.data.dataset import Dataset
 from orchestrator.data.folds import Fold
+from orchestrator.errors import ClusterError
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import TrialRecord
 from orchestrator.sweep import ray_compat
@@ -47,7 +48,8 @@ def run_trial(assignment: Assignment) -> None:
     """The body of a Tune trial: train its folds under Ray Train, which reports to Tune.
 
     A finished trial has a record. A failed trial has one too, with the reason. Raises OSError if
-    the storage fails, and Ray's error if this process's part fails: Tune may then retry.
+    the storage fails, ClusterError if a worker cannot import this program, and Ray's error if this
+    process's part fails: Tune may then retry.
     """
     import ray.exceptions
     import ray.train
@@ -84,7 +86,8 @@ def _fit(assignment: Assignment) -> None:
     """Train the trial to its end, with as many workers as fit on the nodes.
 
     Raises WorkerGroupError if a worker raised an error, or if workers on living nodes were lost
-    more than `RESTARTS` times, and OSError if the storage failed.
+    more than `RESTARTS` times, ClusterError if a worker cannot import this program, and OSError if
+    the storage failed.
     """
     import ray.exceptions
     import ray.train
@@ -121,7 +124,7 @@ def _fit(assignment: Assignment) -> None:
             ),
         )
         try:
-            trainer.fit()
+            _run(trainer)
             return
         except ray.train.ControllerError as error:
             cause = error.controller_failure
@@ -141,6 +144,18 @@ def _fit(assignment: Assignment) -> None:
             restarts += nodes <= living_nodes().keys()
         # Nodes were lost, or are not up yet: use the workers that fit, or wait for a node.
         workers = workers_now(resources, living_nodes().values())
+
+
+def _run(trainer: Any) -> None:
+    """Run Train. Raises its error, or ClusterError if a worker cannot import this program."""
+    import ray.train
+
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        if remedy := ray_compat.import_failure(str(error)):
+            raise ClusterError(remedy) from None
+        raise
 
 
 def _time_limit(assignment: Assignment, ledger: Ledger) -> threading.Timer:

@@ -6,7 +6,7 @@ from typing import Any
 from orchestrator.config.parsing import parse
 from orchestrator.config.sections import Configuration
 from orchestrator.data.prepare import Prepared
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ClusterError, ConfigError
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import TrialRecord
 from orchestrator.progress import Narrator
@@ -60,6 +60,8 @@ def tune_trials(
         )
         try:
             run_trial(assignment)
+        except ClusterError as error:
+            tune.report({"interrupted": str(error)})
         except OSError as error:  # the storage has retried for half a minute; Tune must not retry
             tune.report({"interrupted": f"{type(error).__name__}: {error}"})
 

@@ -110,6 +110,39 @@ def test_a_cluster_that_is_missing_or_refuses_access_is_named_with_the_remedy(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_worker_that_cannot_import_the_program_is_named(cluster: Head, tmp_path: Path) -> None:
+    """Workers find another file first, the driver does not: as on nodes without the program."""
+    script = """
+import os, sys
+import ray
+from orchestrator.errors import SerError
+from orchestrator.sweep import connection
+
+for folder in sys.argv[1:]:
+    environment = {"env_vars": {"PYTHONPATH": folder}}
+    connection.connect(os.environ["HEAD"], runtime_env=environment, log_to_driver=False)
+    try:
+        with connection.cluster():
+            print("used")
+    except SerError as error:
+        print(type(error).__name__, error)
+    ray.shutdown()
+"""
+    folders = []
+    for name in ("features", "orchestrator", "ser_models", "mine"):
+        folders.append(tmp_path / f"with {name}")
+        folders[-1].mkdir()
+        (folders[-1] / f"{name}.py").touch()
+    client = {"HEAD": cluster.address, "RAY_AUTH_MODE": "token"}
+    done = cluster.machine.run(sys.executable, "-c", script, *folders, **client)
+    *refused, used = done.stdout.splitlines()
+    assert used == "used", done.stderr
+    for name, line in zip(("features", "orchestrator", "ser_models"), refused, strict=True):
+        assert line.startswith("ClusterError a worker on node "), line
+        assert f"{name}.py is another {name})" in line
+        assert "Install the same version of it on every node" in line
+
+
 def test_a_local_ray_requires_a_token_that_other_users_cannot_read() -> None:
     script = """
 import os, subprocess, sys

@@ -99,3 +99,46 @@ def test_only_the_line_about_memory_is_kept_of_the_monitors_report(tmp_path: Pat
     assert reason == "Task was killed due to the node running low on memory."
     Trial.last_result = {"interrupted": "OSError: gone"}
     assert ray_compat.interruption_reason(Trial()) == "OSError: gone"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(
+            "ray.exceptions.RaySystemError: System error: No module named 'features'\n"
+            "traceback: Traceback (most recent call last):\n"
+            "ModuleNotFoundError: No module named 'features'",
+            id="an argument of a task",
+        ),
+        pytest.param(
+            "RuntimeError: The actor with name ImplicitFunc failed to import on the worker.\n\n"
+            "  File \"x.py\", line 2\nModuleNotFoundError: No module named 'features'\n\n"
+            "An unexpected internal error occurred while the worker was executing a task.",
+            id="Tune's trial",
+        ),
+        pytest.param(
+            "Training failed due to worker errors:\n[Rank 0 Error Snippet]:\n"
+            "  ImportError: cannot import name 'errors' from 'features' (/x/features.py)\n",
+            id="Train's worker",
+        ),
+    ],
+)
+def test_a_worker_that_cannot_import_the_program_is_not_out_of_memory(
+    text: str, tmp_path: Path
+) -> None:
+    remedy = ray_compat.import_failure(text)
+    assert remedy is not None
+    assert remedy.startswith("a worker cannot import this program (")
+    assert "'features'" in remedy.partition(". Install the same version")[0]
+
+    class Trial:
+        last_result = None
+        error_file = str(tmp_path / "error.txt")
+
+    (tmp_path / "error.txt").write_text(f"Failure # 1\nold\nFailure # 2\n{text}")
+    assert ray_compat.interruption_reason(Trial()) == remedy
+
+
+def test_other_errors_are_not_import_failures() -> None:
+    for text in ("", "OSError: gone", "ValueError: ImportError is not at the start of the line"):
+        assert ray_compat.import_failure(text) is None
