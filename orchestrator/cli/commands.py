@@ -85,8 +85,7 @@ def corpus(
     from orchestrator.cli.console import folds_values, print_corpus, print_folds
     from orchestrator.config.parsing import corpus_section, load_corpus, load_folds
     from orchestrator.data.corpus import read_corpus
-    from orchestrator.data.coverage import speaker_coverage
-    from orchestrator.data.coverage_notes import coverage_notes
+    from orchestrator.data.coverage import coverage_notes, speaker_coverage
     from orchestrator.data.folds import scheme_problems
     from orchestrator.data.statistics import audit_of_corpus, summarise_corpus
 

@@ -18,7 +18,7 @@ from features.errors import shorten
 from features.sets.base import by_speaker
 from orchestrator.config.sections import FoldsConfig
 from orchestrator.data.baselines import NOTHING, baselines_over_folds, label_baselines
-from orchestrator.data.coverage_notes import coverage_notes
+from orchestrator.data.coverage import coverage_notes
 from orchestrator.data.folds import Fold, Promise, codes
 from orchestrator.data.schemes import SCHEMES
 from orchestrator.ledger.records import Audit, FoldAudit, PartCounts, SpeakerCoverage

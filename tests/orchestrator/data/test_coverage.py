@@ -8,8 +8,7 @@ import pyarrow as pa
 import pytest
 
 from features.manifest import Manifest, normalise
-from orchestrator.data.coverage import speaker_coverage
-from orchestrator.data.coverage_notes import coverage_notes
+from orchestrator.data.coverage import coverage_notes, speaker_coverage
 from orchestrator.ledger.records import SpeakerCoverage
 from tests.support.signals import RATE, encode, noise
 
