@@ -1,14 +1,17 @@
 """Nested UA of every model on nEMO's real speech, by session and by repeated 80/20 splits.
 
 Each model has one fixed configuration for both protocols: sizes and training as in
-examples/nemo.yaml if they apply. The normalisation of log-mel was selected on the synthetic demo
-corpus. Nothing is tuned on the reported data. The epoch is selected on a validation part and each
-test part is scored once, so the nested estimate equals the plain one. Every run is a `ser train`.
-Two run at the same time, and the same command resumes after an interruption.
+examples/nemo.yaml if they apply. It runs twice, with features normalised by speaker and by the
+training part. The normalisation of log-mel by speaker was selected on the synthetic demo corpus.
+Nothing is tuned on the reported data. The epoch is selected on a validation part and each test part
+is scored once, so the nested estimate equals the plain one. Every run is a `ser train`. The same
+command resumes after an interruption.
 
-    python benchmarks/nemo_models.py NEMO/manifest.csv [STORAGE]
+    python benchmarks/nemo_models.py NEMO/manifest.csv [STORAGE] [--at-a-time N]
+    python benchmarks/nemo_models.py NEMO/manifest.csv [STORAGE] --table   # of the finished runs
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -20,7 +23,6 @@ import yaml
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "nemo.yaml"
 SEED = 0
-AT_A_TIME = 2
 
 TURNS = {"epochs": 30, "patience": 10, "learning_rate": 1e-3}
 SPECTROGRAMS = {"epochs": 8, "patience": 8, "learning_rate": 1e-3}
@@ -51,18 +53,25 @@ PROTOCOLS = {
 }
 
 
-def configuration(model: str, protocol: str, manifest: str, storage: str) -> dict[str, Any]:
+WAYS = ("speaker", "train")
+"""Normalisations: by speaker, and by the training part."""
+
+
+def configuration(
+    model: str, protocol: str, way: str, manifest: str, storage: str
+) -> dict[str, Any]:
     """Return the configuration of one run."""
     sizes, training = MODELS[model]
     corpus = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))["corpus"]
+    by_speaker = "band" if sizes is ACRNN else "speaker"
     return {
         "corpus": corpus | {"root": manifest},
         "model": {"name": model, **sizes},
-        "features": {"normalize": "band"} if sizes is ACRNN else {},
+        "features": {"normalize": by_speaker if way == "speaker" else way},
         "folds": PROTOCOLS[protocol],
         "training": {"seed": SEED, **training},
         "storage": storage,
-        "name": f"nemo-{protocol}-{model}",
+        "name": f"nemo-{protocol}-{model}-{way}",
     }
 
 
@@ -72,46 +81,52 @@ def ser(command: str, path: str, *options: str) -> str:
     return subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def main(manifest: str, storage: str = "runs") -> None:
-    """Train the missing models, then print the table."""
+def record(folder: Path) -> dict[str, Any] | None:
+    """Return the record of the finished trial of a run, or None."""
+    for path in folder.glob("trials/*/trial.json"):
+        values: dict[str, Any] = json.loads(path.read_text())
+        if values["status"] == "complete":
+            return values
+    return None
+
+
+def main(manifest: str, storage: str, at_a_time: int, table: bool) -> None:
+    """Train the missing runs, protocol by protocol, then print the tables."""
     configs = Path(storage, "configurations")
     configs.mkdir(parents=True, exist_ok=True)
-    runs = {
-        (model, protocol): configs / f"{protocol}-{model}.yaml"
-        for protocol in PROTOCOLS
-        for model in MODELS
-    }
-    for (model, protocol), path in runs.items():
-        path.write_text(
-            yaml.safe_dump(configuration(model, protocol, manifest, storage), sort_keys=False)
-        )
-    for model in ("linear_svm", "bigru_att", "acrnn"):  # one model of each feature set
-        ser("extract", str(runs[model, "session"]))
-    with ThreadPoolExecutor(AT_A_TIME) as threads:
-        list(threads.map(lambda path: ser("train", str(path)), runs.values()))
-    reports = {}
-    for key, path in runs.items():
-        name = yaml.safe_load(path.read_text())["name"]
-        reports[key] = json.loads(ser("report", f"{storage}/{name}", "--json"))
-        (record,) = Path(storage, name, "trials").glob("*/trial.json")
-        reports[key]["seconds"] = json.loads(record.read_text())["seconds"]
-    print(
-        "| model | session: nested UA | 95 % by speakers | time | 80/20: nested UA | 95 % over "
-        "splits | time |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    for model in MODELS:
-        print(
-            f"| `{model}` | {' | '.join(cells(reports[model, name], name) for name in PROTOCOLS)} |"
-        )
+    runs: dict[tuple[str, str, str], Path] = {}
+    for protocol in PROTOCOLS:
+        for model in MODELS:
+            for way in WAYS:
+                values = configuration(model, protocol, way, manifest, storage)
+                path = configs / f"{values['name']}.yaml"
+                path.write_text(yaml.safe_dump(values, sort_keys=False))
+                runs[protocol, model, way] = path
+    if not table:
+        for model in ("linear_svm", "bigru_att", "acrnn"):  # one model of each feature set
+            ser("extract", str(runs["session", model, "speaker"]))
+        missing = [str(path) for path in runs.values() if record(Path(storage, path.stem)) is None]
+        with ThreadPoolExecutor(at_a_time) as threads:
+            list(threads.map(lambda path: ser("train", path), missing))
+    for protocol in PROTOCOLS:
+        unit = "speakers" if protocol == "session" else "splits"
+        columns = [f"{way}: nested UA | 95 % over {unit} | time" for way in WAYS]
+        print(f"\n{protocol}\n\n| model | {' | '.join(columns)} |\n|---|---|---|---|---|---|---|")
+        for model in MODELS:
+            rows = [cells(protocol, Path(storage, runs[protocol, model, way].stem)) for way in WAYS]
+            print(f"| `{model}` | {' | '.join(rows)} |")
 
 
-def cells(report: dict[str, Any], protocol: str) -> str:
-    """Return UA, its interval and the training time of one run.
+def cells(protocol: str, folder: Path) -> str:
+    """Return UA, its interval and the training time of one run, or empty cells.
 
     Sessions are pooled, because each utterance is tested once. Splits are averaged, because an
     utterance may be in several test parts.
     """
+    trial = record(folder)
+    if trial is None:
+        return " |  | "
+    report = json.loads(ser("report", str(folder), "--json"))
     nested, best = report["nested"], report["best"]
     if protocol == "session":
         value, interval = nested["pooled"]["ua"], best["pooled"]["ua"]
@@ -119,8 +134,13 @@ def cells(report: dict[str, Any], protocol: str) -> str:
         value = interval = nested["mean_over_folds"]["ua"]
         value = value["value"]
     between = f"{100 * interval['low']:.1f} to {100 * interval['high']:.1f}"
-    return f"{100 * value:.1f} | {between} | {report['seconds']:.0f} s"
+    return f"{100 * value:.1f} | {between} | {trial['seconds']:.0f} s"
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("manifest")
+    parser.add_argument("storage", nargs="?", default="runs")
+    parser.add_argument("--at-a-time", type=int, default=2, help="runs that train together")
+    parser.add_argument("--table", action="store_true", help="print only the finished runs")
+    main(**vars(parser.parse_args()))

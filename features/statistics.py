@@ -1,7 +1,7 @@
-"""Statistics of each speaker's features, and the z-scores that they give."""
+"""Statistics of features, of each speaker or of other utterances, and the z-scores they give."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ Array = npt.NDArray[np.float64]
 
 
 class Statistics(NamedTuple):
-    """The columns of a speaker over all frames of all usable utterances."""
+    """The columns over all frames of some utterances."""
 
     frames: int
     mean: Array
@@ -28,11 +28,14 @@ def statistics_of(utterances: Iterable[tuple[Row, Entry]]) -> dict[str, Statisti
     # Sorted by id: a sum of floats depends on its order, and the order of rows and shards may vary.
     for row, entry in sorted(utterances, key=lambda pair: pair[0]["id"]):
         entries[row["speaker"]].append(entry)
-    return {speaker: _merge(entries[speaker]) for speaker in sorted(entries)}
+    return {speaker: merge(entries[speaker]) for speaker in sorted(entries)}
 
 
-def _merge(entries: list[Entry]) -> Statistics:
-    """Merge the statistics of utterances by the update of Chan, Golub and LeVeque (1979)."""
+def merge(entries: Sequence[Entry]) -> Statistics:
+    """Merge the statistics of utterances by the update of Chan, Golub and LeVeque (1979).
+
+    The last bits depend on the order of the entries.
+    """
     zeros = np.zeros_like(entries[0].mean)
     count, mean, squares = 0, zeros, zeros
     for entry in entries:

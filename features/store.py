@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from features.errors import FeatureError, shorten
 from features.manifest import Manifest
 from features.sets import FEATURES, FeatureConfig
 from features.shards import Entry, Key, Row, read_values
-from features.statistics import normalise, share, statistics_of
+from features.statistics import Statistics, merge, normalise, share, statistics_of
 from features.storage import Storage
 
 
@@ -72,10 +73,11 @@ class FeatureStore:
         return [known[name] for name in ids]
 
     def load(self, manifest: Manifest, config: FeatureConfig) -> Features:
-        """Load the features of `manifest`: normalised by speaker, cut, pooled.
+        """Load the features of `manifest`: normalised by speaker if `config` says so, cut, pooled.
 
         Utterances without features are dropped. `manifest` may be a part of the extracted
-        manifest; statistics are then over the usable utterances of this part.
+        manifest; statistics are then over the usable utterances of this part. With `normalize:
+        train` the frames stay as extracted: `statistics` gives the numbers for each fold.
 
         Raises FeatureError if an utterance was not extracted, if `config` belongs to another
         feature set, if memory is too small, or if a shard was damaged since the extraction.
@@ -118,6 +120,16 @@ class FeatureStore:
             if cap is not None and entry.frames > cap
         }
         return Features(ids, frames, offsets, fingerprint, self.errors(rows), cut)
+
+    def statistics(self, parts: Mapping[str, Sequence[str]]) -> dict[str, Statistics]:
+        """The statistics over all frames of the utterances of each part, whose ids are given.
+
+        The frames beyond `cap` count too, as in the statistics of a speaker. No shard is read,
+        because the index has the sums of each utterance.
+        """
+        entries = {row["id"]: self.index[Key.of(row)] for row in self.rows if not self._error(row)}
+        # Sorted, because the last bits of a sum depend on its order.
+        return {name: merge([entries[key] for key in sorted(ids)]) for name, ids in parts.items()}
 
 
 def _fingerprint(extraction: str, usable: list[tuple[Row, Entry]]) -> str:

@@ -3,10 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
+
+SEARCHABLE = Field(json_schema_extra={"searchable": True})
+"""Marks a key that a search may set."""
+
+
+def by_speaker(normalize: str) -> bool:
+    """Whether this value of `normalize` takes mean and deviation from each speaker."""
+    return normalize not in ("train", "none")
 
 
 class FeatureConfig(BaseModel):
@@ -16,9 +25,10 @@ class FeatureConfig(BaseModel):
     so you can change them without a new extraction.
 
     name : the feature set
-    normalize : the values that share one mean and deviation when they become z-scores. They are
-        always values of one speaker, because a speaker's level and voice say little about
-        emotion. `none` keeps the extracted values
+    normalize : the values that share one mean and deviation when they become z-scores: those of
+        one speaker, because a speaker's level and voice say little about emotion (`speaker`, for
+        log-mel `channel` and `band`); or those of the fold's training part (`train`), one mean
+        and deviation for each column. `none` keeps the extracted values
     max_errors : utterances without features that a run accepts. The default is 0: leaving out
         utterances changes the corpus, so you must allow it
     """
@@ -26,7 +36,7 @@ class FeatureConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    normalize: str
+    normalize: Annotated[str, SEARCHABLE]
     max_errors: int = Field(0, ge=0, json_schema_extra={"decides": "nothing"})
 
     @property
@@ -46,8 +56,11 @@ class FeatureConfig(BaseModel):
 
     @property
     def group(self) -> int | None:
-        """Neighbouring columns that share one mean and deviation; None: no normalisation."""
-        return None if self.normalize == "none" else 1
+        """Neighbouring columns that share a speaker's mean and deviation.
+
+        None: the speaker's statistics are not used.
+        """
+        return 1 if by_speaker(self.normalize) else None
 
 
 @dataclass(frozen=True)

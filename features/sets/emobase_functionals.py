@@ -8,13 +8,13 @@ that see an utterance as one vector use this set.
 """
 
 import functools
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from features.errors import shorten
-from features.sets.base import FeatureConfig, FeatureSet, versions
+from features.sets.base import SEARCHABLE, FeatureConfig, FeatureSet, versions
 from features.signal import SAMPLE_RATE, clip, prepare
 
 MIN_SAMPLES = 640
@@ -45,11 +45,12 @@ class FunctionalsConfig(FeatureConfig):
     """Options of `emobase_functionals`.
 
     normalize : `speaker` (default) computes the z-scores of each functional over all utterances
-        of a speaker. A speaker with one utterance gets zeros
+        of a speaker. A speaker with one utterance gets zeros. `train` computes them over the
+        fold's training part
     """
 
     name: Literal["emobase_functionals"] = "emobase_functionals"
-    normalize: Literal["speaker", "none"] = "speaker"
+    normalize: Annotated[Literal["speaker", "train", "none"], SEARCHABLE] = "speaker"
 
 
 @functools.cache

@@ -15,13 +15,13 @@ of a frame. With I, their Hamming-weighted squares divided by the sum of the win
 
 import functools
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from features.sets.base import FeatureConfig, FeatureSet, versions
+from features.sets.base import SEARCHABLE, FeatureConfig, FeatureSet, versions
 from features.signal import MIN_SAMPLES, SAMPLE_RATE, clip, prepare
 
 CONFIG_FILE = Path(__file__).with_name("emobase_lld45.conf")
@@ -49,14 +49,15 @@ class EmobaseConfig(FeatureConfig):
 
     pool : frames that are averaged into one. The default is the IAAN paper's 5; 1 keeps all
     normalize : `speaker` (default, as in the paper) computes the z-scores of each descriptor over
-        all frames of all utterances of a speaker
+        all frames of all utterances of a speaker. `train` computes them over all frames of the
+        fold's training part
     max_frames : frames that are kept of each utterance, before pooling. The default is the
         paper's 2500 (25 s)
     """
 
     name: Literal["emobase_lld45"] = "emobase_lld45"
     pool: int = Field(5, ge=1)
-    normalize: Literal["speaker", "none"] = "speaker"
+    normalize: Annotated[Literal["speaker", "train", "none"], SEARCHABLE] = "speaker"
     max_frames: int = Field(2500, ge=1)
 
     @property

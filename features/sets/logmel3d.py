@@ -12,13 +12,13 @@ regression coefficients over two frames on either side. The papers leave these p
 - the logarithm is natural, of at least `FLOOR`.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from features.sets.base import FeatureConfig, FeatureSet, versions
+from features.sets.base import SEARCHABLE, FeatureConfig, FeatureSet, versions
 from features.signal import SAMPLE_RATE, prepare
 
 VERSION = 1
@@ -54,12 +54,13 @@ class LogMelConfig(FeatureConfig):
         readings are ours. `channel` (default): static, delta and delta2 each have one mean and one
         deviation, over their 40 bands and all frames of a speaker, so the shape of the spectrum
         stays. `band`: each of the 120 columns alone, which removes the mean spectrum of the
-        speaker and the microphone
+        speaker and the microphone. `train`: each column alone, over all frames of the
+        fold's training part
     """
 
     name: Literal["logmel3d"] = "logmel3d"
     segment: int = Field(300, ge=2, multiple_of=2)
-    normalize: Literal["channel", "band", "none"] = "channel"
+    normalize: Annotated[Literal["channel", "band", "train", "none"], SEARCHABLE] = "channel"
 
     @property
     def cut(self) -> int | None:
@@ -67,7 +68,7 @@ class LogMelConfig(FeatureConfig):
 
     @property
     def group(self) -> int | None:
-        return {"channel": BANDS, "band": 1, "none": None}[self.normalize]
+        return BANDS if self.normalize == "channel" else super().group
 
 
 def _mel_filters() -> Array:

@@ -85,6 +85,7 @@ def corpus(
     from orchestrator.cli.console import folds_values, print_corpus, print_folds
     from orchestrator.config.parsing import corpus_section, load_corpus, load_folds
     from orchestrator.data.corpus import read_corpus
+    from orchestrator.data.coverage import coverage_notes, speaker_coverage
     from orchestrator.data.folds import scheme_problems
     from orchestrator.data.statistics import audit_of_corpus, summarise_corpus
 
@@ -104,10 +105,13 @@ def corpus(
             found = scheme_problems(str(error), config)
             manifest = replace(manifest, problems=(*manifest.problems, *found))
     summary = summarise_corpus(section.name, manifest, read.labels, read.classes)
+    coverage = speaker_coverage(manifest, read.labels)
+    notes = list(coverage_notes(coverage))
     if as_json:
-        print(json.dumps({**summary.model_dump(), "folds": folds and folds_values(folds)}))
+        values = {"folds": folds and folds_values(folds), "notes": notes}
+        print(json.dumps({**summary.model_dump(), **values, "coverage": coverage.model_dump()}))
     else:
-        print_corpus(summary, section.root)
+        print_corpus(summary, section.root, notes)
         if folds:
             print_folds(folds)
 
@@ -220,6 +224,8 @@ def report(folder: SweepFolder, as_json: AsJson = False) -> None:
         print(json.dumps(opened.scores()))
     else:
         print("\n".join(opened.ledger.storage.path(name) for name in names))
+        for sentence in opened.findings.alarm:  # standard output has the names of the files only
+            print(sentence, file=sys.stderr)
 
 
 @app.command()

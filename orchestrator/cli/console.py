@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from orchestrator.results.comparison import Comparison
 
 
-def print_corpus(summary: CorpusSummary, root: str) -> None:
-    """A corpus's counts, and its problems by reason."""
+def print_corpus(summary: CorpusSummary, root: str, notes: list[str]) -> None:
+    """A corpus's counts, notes about it, and its problems by reason."""
     table = Table("item", "count", title=f"{summary.corpus}: {root}", title_justify="left")
     labelled = summary.labelled or 1
     seconds = summary.duration_s
@@ -39,6 +39,8 @@ def print_corpus(summary: CorpusSummary, root: str) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     Console(markup=False, emoji=False).print(table)  # names may hold brackets and colons
+    for note in notes:
+        print(f"note: {note}")
     if not summary.problems:
         print("no problems")
         return
@@ -120,6 +122,8 @@ def print_scores(scores: dict[str, Any], page: str) -> None:
         print_labels_alone(labels)
     if scores["optimistic"]:
         print(_OPTIMISTIC)
+    for sentence in scores["alarm"]:
+        print(sentence)
 
 
 def print_labels_alone(labels: dict[str, Any]) -> None:

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from features.context import Indices
 from features.errors import shorten
+from features.sets.base import by_speaker
 from orchestrator.config.sections import FoldsConfig
 from orchestrator.data.baselines import NOTHING, baselines_over_folds, label_baselines
+from orchestrator.data.coverage import coverage_notes
 from orchestrator.data.folds import Fold, Promise, codes
 from orchestrator.data.schemes import SCHEMES
-from orchestrator.ledger.records import Audit, FoldAudit, PartCounts
+from orchestrator.ledger.records import Audit, FoldAudit, PartCounts, SpeakerCoverage
 
 PARTS = ("train", "validation", "test")
 SOURCES = ("unlabelled", *PARTS)
@@ -65,14 +67,16 @@ def audit(
     own: Indices,
     other: Indices,
     config: FoldsConfig,
-    normalize: str = "speaker",
+    normalize: Sequence[str] = ("speaker",),
+    coverage: SpeakerCoverage | None = None,
 ) -> Audit:
     """Count the utterances in each fold. Raises AuditError if folds break their scheme's promise.
 
     table : the manifest, (utterances,) rows
     labels : (utterances,) class, negative without a class
     own, other : (utterances,) rows of each utterance's context turns, negative without a turn
-    normalize : `features.normalize`
+    normalize : the values of `features.normalize` that the run uses
+    coverage : of the speakers, if a normalisation by speaker is among these values
     """
     units = {name: codes(table[name]) for name in UNITS}
     units = {name: values for name, values in units.items() if (values[0] >= 0).any()}
@@ -119,6 +123,7 @@ def audit(
         folds=audited,
         context={p: {s: sum(f.context[p][s] for f in audited) for s in SOURCES} for p in PARTS},
         crossing=_crossing(units),
+        coverage=coverage,
         notes=[],
     )
     return counts.model_copy(update={"notes": list(_notes(counts, promise, normalize))})
@@ -247,14 +252,18 @@ def _crossing(units: dict[str, tuple[Indices, list[str]]]) -> dict[str, list[str
     return {name: places for name, places in visited.items() if len(places) > 1}
 
 
-def _notes(audited: Audit, promise: Promise, normalize: str) -> Iterator[str]:
+def _notes(audited: Audit, promise: Promise, normalize: Sequence[str]) -> Iterator[str]:
     """Sentences about anything in the counts that a reader of the scores should know."""
     tested, context = audited.tested, audited.context
-    if normalize != "none":
+    if ways := [value for value in normalize if by_speaker(value)]:
+        some = f"With features.normalize: {' or '.join(ways)}, features"
         yield (
-            "Features are normalised with each speaker's mean and deviation over all utterances "
-            "of the speaker, those of the test part included (transductive, without labels)."
+            f"{'Features' if len(ways) == len(normalize) else some} are normalised with each "
+            f"speaker's mean and deviation over all utterances of the speaker, those of the test "
+            f"part included (transductive, without labels)."
         )
+        if audited.coverage is not None:
+            yield from coverage_notes(audited.coverage)
     if audited.crossing and promise.unit == "session":
         yield (
             f"{len(audited.crossing)} speakers occur in several sessions "

@@ -1,6 +1,7 @@
 """The corpus as training reads it: features, labels and context turns in plain arrays."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from features.context import ABSENT
+from features.statistics import Statistics
 from ser_models.sequences import Padded
 
 Indices = NDArray[np.int64]
@@ -33,7 +35,8 @@ class Pieces(NamedTuple):
 class Dataset:
     """All data that training reads, in arrays that the workers of a node share.
 
-    frames : (frames, dims) float32, utterance after utterance
+    frames : (frames, dims) float32, utterance after utterance. They are normalised, except for the
+        values `train` and `none` of `features.normalize`
     offsets : (utterances + 1,) int64; utterance i is frames[offsets[i]:offsets[i + 1]]
     segment : frames of a segment; only an utterance with fewer frames has a shorter one. None:
         whole utterances
@@ -43,6 +46,8 @@ class Dataset:
         speaker; negative without such a turn or its class. For analysis: no network reads them
     ids, speakers : (utterances,) str
     classes : names of the classes
+    statistics : fold -> statistics of its training part, from which the fold's network computes
+        z-scores; empty if `features.normalize` is not `train`
     """
 
     frames: NDArray[np.float32]
@@ -55,6 +60,7 @@ class Dataset:
     ids: list[str]
     speakers: list[str]
     classes: tuple[str, ...]
+    statistics: Mapping[str, Statistics] = field(default_factory=dict)
 
     @property
     def dims(self) -> int:

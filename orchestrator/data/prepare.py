@@ -1,23 +1,28 @@
 """From a configuration to the data that its trials share."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from features.context import ABSENT, Indices, previous_turns, random_turns
 from features.copies import content_numbers
 from features.extract import extract
+from features.manifest import Manifest
+from features.sets import FeatureConfig
+from features.sets.base import by_speaker
 from features.signal import FRAMES_PER_SECOND
 from features.storage import Storage
-from features.store import check_errors
+from features.store import Features, FeatureStore, check_errors
 from orchestrator.config.sections import Configuration
 from orchestrator.data.audit import AuditError, audit
 from orchestrator.data.copies import audit_copies
 from orchestrator.data.corpus import Corpus, read_corpus
+from orchestrator.data.coverage import speaker_coverage
 from orchestrator.data.dataset import Dataset
 from orchestrator.data.folds import Fold, make_folds
 from orchestrator.data.schemes import SCHEMES
@@ -32,9 +37,11 @@ class Plan:
     """A corpus and its folds, before any audio is opened.
 
     own, other : (utterances,) rows of the context turns that the model reads, or ABSENT
+    normalize : the values of `features.normalize` that the run uses, the configured one first
     """
 
     configuration: Configuration
+    normalize: tuple[str, ...]
     corpus: Corpus
     folds: list[Fold]
     audit: Audit
@@ -52,37 +59,57 @@ class Plan:
 class Prepared:
     """The data that every trial of a run shares.
 
+    datasets : by value of `features.normalize`, the configured one first. They share all arrays but
+        `frames`, and `frames` too if both values keep them as extracted
     fingerprint : SHA-1 of all data that trials read or write down: features, classes and context
     notes : those of the plan, and sentences about the features
     """
 
-    dataset: Dataset
+    datasets: Mapping[str, Dataset]
     folds: list[Fold]
     fingerprint: str
     summary: CorpusSummary
     audit: Audit
     notes: list[str]
 
+    @property
+    def dataset(self) -> Dataset:
+        """The dataset of the configured value of `features.normalize`."""
+        return next(iter(self.datasets.values()))
 
-def plan_folds(configuration: Configuration) -> Plan:
+
+def plan_folds(configuration: Configuration, searched: Sequence[str] = ()) -> Plan:
     """Read the corpus, make its folds and audit them.
+
+    searched : values of `features.normalize` that the search may choose
 
     Raises ConfigError if the corpus cannot be used or does not fit the scheme, or if the folds
     break the scheme's promise.
     """
     corpus = read_corpus(configuration.corpus)
-    return _planned(configuration, corpus, *context_rows(configuration, corpus.manifest.table))
+    normalize = tuple(dict.fromkeys((configuration.features.normalize, *searched)))
+    context = context_rows(configuration, corpus.manifest.table)
+    return _planned(configuration, normalize, corpus, *context)
 
 
-def _planned(configuration: Configuration, corpus: Corpus, own: Indices, other: Indices) -> Plan:
+def _planned(
+    configuration: Configuration,
+    normalize: tuple[str, ...],
+    corpus: Corpus,
+    own: Indices,
+    other: Indices,
+) -> Plan:
     table, labels, classes = corpus.manifest.table, corpus.labels, corpus.classes
-    scheme, normalize = configuration.folds, configuration.features.normalize
+    scheme = configuration.folds
     folds = make_folds(table, labels, classes, scheme)
+    coverage = (
+        speaker_coverage(corpus.manifest, labels) if any(map(by_speaker, normalize)) else None
+    )
     try:
-        audited = audit(table, labels, classes, folds, own, other, scheme, normalize)
+        audited = audit(table, labels, classes, folds, own, other, scheme, normalize, coverage)
     except AuditError as error:
         raise ConfigError(f"folds.scheme: {error}") from None
-    return Plan(configuration, corpus, folds, audited, own, other)
+    return Plan(configuration, normalize, corpus, folds, audited, own, other)
 
 
 def _copies(plan: Plan, contents: Indices) -> list[str]:
@@ -124,7 +151,7 @@ def prepare(
     configuration, manifest = plan.configuration, plan.corpus.manifest
     store = extract(manifest, configuration.features, storage.child("features"), progress)
     check_errors(store, configuration.features)
-    features = store.load(manifest, configuration.features)
+    features, frames = _load(store, manifest, configuration.features, plan.normalize)
 
     # Position in the dataset of each row. The last element is for ABSENT, which is -1.
     has_features = pc.is_in(manifest.table["id"], pa.array(features.ids, pa.string()))
@@ -137,14 +164,14 @@ def prepare(
         if (corpus.labels < 0).all():
             raise ConfigError("features.max_errors: no labelled utterance has features; lower it")
         own, other = (place[rows[kept]] for rows in (plan.own, plan.other))
-        plan = _planned(configuration, corpus, own, other)
+        plan = _planned(configuration, plan.normalize, corpus, own, other)
     corpus = plan.corpus
     copies = _copies(plan, content_numbers(store, features.ids))
 
     label_or_none = np.append(corpus.labels, -1)  # the last element is for ABSENT
     previous = [label_or_none[place[rows[kept]]] for rows in _previous_rows(manifest.table)]
     dataset = Dataset(
-        frames=features.frames,
+        frames=features.frames,  # those of the configured normalisation
         offsets=features.offsets,
         segment=configuration.features.cut,
         labels=corpus.labels,
@@ -155,6 +182,10 @@ def prepare(
         speakers=corpus.manifest.table["speaker"].to_pylist(),
         classes=corpus.classes,
     )
+    datasets = {name: replace(dataset, frames=values) for name, values in frames.items()}
+    if "train" in datasets:
+        parts = {fold.name: [features.ids[row] for row in fold.train] for fold in plan.folds}
+        datasets["train"] = replace(datasets["train"], statistics=store.statistics(parts))
     fingerprint = hashlib.sha1(features.fingerprint.encode())
     for array in (dataset.labels, dataset.own, dataset.other, dataset.previous):
         fingerprint.update(array.astype("<i8").tobytes())
@@ -168,7 +199,7 @@ def prepare(
         notes.append(f"{len(features.errors)} utterances have no features: {reasons}")
     if features.cut and configuration.features.cap is not None:
         notes.append(_cut_note(features.cut, configuration.features.cap, len(features.ids)))
-    return Prepared(dataset, plan.folds, fingerprint.hexdigest(), summary, plan.audit, notes)
+    return Prepared(datasets, plan.folds, fingerprint.hexdigest(), summary, plan.audit, notes)
 
 
 def _cut_note(cut: dict[str, int], cap: int, utterances: int) -> str:
@@ -182,3 +213,21 @@ def _cut_note(cut: dict[str, int], cap: int, utterances: int) -> str:
         f"{kept:g} s) and are cut there: {lost:.1f} s are left out, and the longest utterance has "
         f"{longest:.1f} s. Raise features.max_frames to keep more."
     )
+
+
+def _load(
+    store: FeatureStore, manifest: Manifest, config: FeatureConfig, normalize: Sequence[str]
+) -> tuple[Features, dict[str, NDArray[np.float32]]]:
+    """The features of the first of `normalize`, and the frames of each.
+
+    There is one array for each normalisation by speaker, because z-scores are rounded after
+    pooling. `train` and `none` share an array.
+    """
+    loaded: dict[int | None, Features] = {}
+    frames = {}
+    for value in normalize:
+        chosen = type(config).model_validate({**config.model_dump(), "normalize": value})
+        if chosen.group not in loaded:
+            loaded[chosen.group] = store.load(manifest, chosen)
+        frames[value] = loaded[chosen.group].frames
+    return next(iter(loaded.values())), frames

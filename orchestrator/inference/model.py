@@ -61,8 +61,11 @@ def load_model(
     >>> model(current, own, other).logits.softmax(dim=1)
 
     The inputs are `ser_models.sequences.Padded`, with the features and the normalisation of the
-    sweep. Raises ConfigError if the trial or the fold does not exist, LedgerError if the weights
-    are damaged.
+    sweep. With `features.normalize: train`, the inputs are features as extracted. The network then
+    has the mean and deviation of its fold's training part, and computes z-scores itself.
+
+    Raises ConfigError if the trial or the fold does not exist, LedgerError if the weights are
+    damaged.
     """
     if isinstance(sweep, str):
         sweep = OpenedSweep(Ledger(Storage.open(sweep)))

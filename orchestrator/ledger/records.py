@@ -122,6 +122,24 @@ class FoldAudit(Record):
     label_baselines: dict[str, float] = {}
 
 
+class SpeakerCoverage(Record):
+    """How well the speakers' recordings can give each speaker a mean and a deviation.
+
+    speakers, labelled_speakers : number of all speakers, and of those with a labelled utterance
+    one_class : number of speakers whose labelled utterances have a single class
+    one_class_share : share of the labelled utterances that are theirs
+    one_utterance : number of speakers with a single utterance
+    short : number of speakers with fewer than ten utterances or less than 30 s
+    """
+
+    speakers: int
+    labelled_speakers: int
+    one_class: int
+    one_class_share: float
+    one_utterance: int
+    short: int
+
+
 class Audit(Record):
     """Counts of folds that keep the promise of their scheme, and notes for readers of the scores.
 
@@ -129,6 +147,7 @@ class Audit(Record):
     tested : number of folds -> number of labelled utterances that are tested in so many folds
     context : as in `FoldAudit`, summed over folds
     crossing : speaker -> sessions, for speakers who occur in several sessions
+    coverage : None if no feature is normalised by speaker
     notes : whole sentences
     """
 
@@ -141,6 +160,7 @@ class Audit(Record):
     folds: list[FoldAudit]
     context: dict[str, dict[str, int]]
     crossing: dict[str, list[str]]
+    coverage: SpeakerCoverage | None = None
     notes: list[str]
 
 

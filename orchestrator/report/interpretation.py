@@ -61,7 +61,7 @@ def attention(inspection: pa.Table, classes: list[str], pooling: int) -> go.Figu
                 showlegend=number == 1,
                 **background,
             )
-        title = "mel band" if row["bands"] > 1 else "loudness (z)"
+        title = "mel band" if row["bands"] > 1 else "loudness"
         figure.update_yaxes(title_text=title, secondary_y=False, **panel)
         curves = [curve for curve in row["attention"] if curve["name"] in OF_THE_TURN]
         for curve, colour in zip(curves, PALETTE, strict=False):

@@ -128,12 +128,14 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
     if corpus.duration_s is not None:
         sizes.append(duration(corpus.duration_s))
     scheme = sweep.configuration["folds"]["scheme"].replace("_", " ")
+    searched = "features.normalize" in findings.searched
+    normalize = "searched" if searched else sweep.feature_set.get("normalize")
     selected = "the test part (held out)" if sweep.optimistic else "the validation part"
     return [
         ("Model", sweep.model),
         ("Corpus", f"{sweep.configuration['corpus']['name']}: {', '.join(sizes)}"),
         ("Classes", ", ".join(sweep.classes)),
-        ("Features", sweep.feature_set["name"]),
+        ("Features", f"{sweep.feature_set['name']}, normalize: {normalize}"),
         ("Folds", f"{scheme}, {len(sweep.folds)} folds"),
         ("Epoch selected on", selected),
     ]

@@ -16,6 +16,7 @@ from orchestrator.ledger.records import SweepRecord, TrialRecord
 from orchestrator.metrics import Interval, Scores, fold_interval
 from orchestrator.results import selection
 from orchestrator.results.baselines import LabelBaselines, compared_with_labels
+from orchestrator.results.below_chance import below_chance
 from orchestrator.results.context import ContextCase, context_cases
 
 BOOTSTRAP_SEED = 0
@@ -79,6 +80,7 @@ class Findings:
     labels : the label-only baselines beside the model's UA; None if no trial has a score, or if an
         older version started the sweep
     warnings : notes for a careful reader of the scores, in whole sentences
+    alarm : if the best trial's UA is below chance, a sentence that says so, and the likely causes
     """
 
     sweep: SweepRecord
@@ -89,6 +91,7 @@ class Findings:
     nested_reason: str
     labels: LabelBaselines | None
     warnings: list[str]
+    alarm: list[str]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -140,6 +143,10 @@ def gather(ledger: Ledger) -> Findings:
                 lambda number: ledger.predictions(by_number[number].record.id),
                 sweep.classes,
             )
+    alarm = []
+    if best is not None:
+        point = best.trial.record.hyperparameters
+        alarm = below_chance(best.pooled.ua, best.chance_ua, sweep, point)
     proposed = {proposal.trial for proposal in ledger.proposals()}
     return Findings(
         sweep=sweep,
@@ -150,6 +157,7 @@ def gather(ledger: Ledger) -> Findings:
         nested_reason=reason,
         labels=_labels(sweep, best, nested) if best else None,
         warnings=list(_warnings(best, sweep.epochs)) if best else [],
+        alarm=alarm,
     )
 
 

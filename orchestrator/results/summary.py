@@ -14,7 +14,8 @@ def summarise(findings: Findings) -> dict[str, Any]:
     `classes`, `chance`, `trials` (number by status), `best` (`trial`, `number`, `model`, `status`,
     `score`, `hyperparameters`, `pooled`, `mean_over_folds`, `folds`, `confusion`, `context`),
     `nested`, `nested_unavailable`, `optimism`, `label_baselines` (`score`, `nested`, `beaten`, and
-    `given`: known unit -> `ua`, `leaks`, `explained`, `folds`), `warnings`, `notes`.
+    `given`: known unit -> `ua`, `leaks`, `explained`, `folds`), `alarm` (sentences if UA is below
+    chance), `warnings`, `notes`.
 
     `chance` and `best` are None if no trial has a score. `nested` and `optimism` are then None too,
     and also if there is no validation part; `nested_unavailable` gives the reason.
@@ -48,6 +49,7 @@ def summarise(findings: Findings) -> dict[str, Any]:
         "nested_unavailable": findings.nested_reason or None,
         "optimism": optimism,
         "label_baselines": _labels(findings.labels) if findings.labels else None,
+        "alarm": findings.alarm,
         "warnings": findings.warnings,
         "notes": sweep.notes,
     }

@@ -23,7 +23,16 @@ def check(configuration: Configuration) -> tuple[Plan, Space]:
         Storage.open(configuration.storage)
     except (ValueError, OSError) as error:
         raise ConfigError(f"storage: {error}") from None
-    plan = plan_folds(configuration)
+    space = Space.model_construct(first={}, parameters={})
+    if configuration.search is not None:
+        try:
+            space = load_space(configuration.search.space)
+        except SpaceError as error:
+            raise ConfigError(f"search.space: {error}") from None
+    searched = space.parameters.get("features.normalize")
+    plan = plan_folds(
+        configuration, [str(value) for value in searched.samples()] if searched else ()
+    )
     speakers = training_speakers(plan.folds, plan.corpus.manifest.table["speaker"].to_pylist())
     workers, folds = configuration.cluster.workers_per_trial, len(plan.folds)
     if workers is not None and workers > folds and workers % folds:
@@ -31,21 +40,19 @@ def check(configuration: Configuration) -> tuple[Plan, Space]:
             f"cluster.workers_per_trial: {workers} workers cannot share {folds} folds evenly. "
             f"Give at most {folds}, or a multiple of {folds}"
         )
-    space = Space.model_construct(first={}, parameters={})
     if configuration.search is not None:
         try:
-            space = _checked_space(configuration, speakers)
+            _check_space(configuration, space, speakers)
         except SpaceError as error:
             raise ConfigError(f"search.space: {error}") from None
     check_model(configuration, speakers)
     return plan, space
 
 
-def _checked_space(configuration: Configuration, speakers: dict[str, int]) -> Space:
-    """The configured search space. Raises ConfigError for a point that cannot be trained."""
+def _check_space(configuration: Configuration, space: Space, speakers: dict[str, int]) -> None:
+    """Check the configured search space. Raises ConfigError for a point that cannot be trained."""
     assert configuration.search is not None
     name = configuration.search.space
-    space = load_space(name)
     if configuration.search.sampler == "grid":
         space.grid()
     for key in space.parameters:
@@ -57,7 +64,8 @@ def _checked_space(configuration: Configuration, speakers: dict[str, int]) -> Sp
         if not searchable:
             raise ConfigError(
                 f"search.space: {name}: {key} cannot be searched, because data, folds and seed are "
-                f"the same for all trials. Search keys of model and training"
+                f"the same for all trials. Search keys of model and training, or "
+                f"features.normalize"
             )
     points = [point for key in space.parameters for point in space.corners(key)]
     for point in [*points, *([space.first] if space.first else [])]:
@@ -65,7 +73,6 @@ def _checked_space(configuration: Configuration, speakers: dict[str, int]) -> Sp
             check_model(configuration.with_values(point), speakers)
         except ConfigError as error:
             raise ConfigError(f"search.space: {name}: {error}") from None
-    return space
 
 
 def training_speakers(folds: list[Fold], speakers: list[str]) -> dict[str, int]:

@@ -34,7 +34,10 @@ RESTARTS = 3
 
 @dataclass(frozen=True)
 class Assignment:
-    """One trial as its workers receive it. `data` is a Ray reference to (Dataset, folds)."""
+    """One trial as its workers receive it.
+
+    data : a Ray reference to the datasets by value of `features.normalize`, and the folds
+    """
 
     configuration: Configuration
     record: TrialRecord
@@ -187,7 +190,8 @@ def _worker(config: dict[str, Any]) -> None:
     import ray.train.torch
 
     assignment: Assignment = config["assignment"]
-    dataset, folds = ray.get(assignment.data[0])
+    datasets, folds = ray.get(assignment.data[0])
+    dataset = datasets[assignment.configuration.features.normalize]
     context = ray.train.get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()

@@ -37,7 +37,7 @@ def tune_trials(
     from ray import tune
 
     configure_tune()
-    data = ray.put((prepared.dataset, prepared.folds))
+    data = ray.put((prepared.datasets, prepared.folds))
     seed, model = configuration.training.seed, configuration.model.name
     speakers = training_speakers(prepared.folds, prepared.dataset.speakers)
     scratch = ledger.storage.child("tune")

@@ -3,6 +3,7 @@
 from orchestrator.training.fold_run import FoldRun, Row, TrainingError
 from orchestrator.training.seeds import derived_seed
 from ser_models.base import FittedModel
+from ser_models.standardised import Standardised
 
 
 class FitRun(FoldRun):
@@ -14,7 +15,7 @@ class FitRun(FoldRun):
         return self.epoch >= 1
 
     def _train(self) -> Row:
-        assert isinstance(self.model, FittedModel)
+        assert isinstance(self.model, FittedModel | Standardised)
         rows = self.fold.train
         vectors = self.dataset.frames[self.dataset.offsets[rows]]  # each utterance has one frame
         seed = derived_seed(self.config.training.seed, self.fold.name, "fit")

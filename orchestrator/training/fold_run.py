@@ -24,6 +24,7 @@ from orchestrator.training.state import Progress, State, prefixed
 from ser_models import MODELS
 from ser_models.base import EmotionModel, Sizes
 from ser_models.sequences import Output
+from ser_models.standardised import Standardised
 
 Row = dict[str, Any]
 
@@ -58,7 +59,8 @@ class Replica:
 
 def build_model(config: Configuration, sizes: Sizes) -> EmotionModel:
     """Return the configured model with fresh weights. Raises ValueError for impossible sizes."""
-    return MODELS[config.model.name](sizes, **config.model.model_dump(exclude={"name"}))
+    model = MODELS[config.model.name](sizes, **config.model.model_dump(exclude={"name"}))
+    return Standardised(model, sizes.dims) if config.features.normalize == "train" else model
 
 
 @dataclass
@@ -87,6 +89,9 @@ class FoldRun(ABC):
         sizes = Sizes(self.dataset.dims, len(self.dataset.classes), len(known), segment)
         with seeded(self.device, self.config.training.seed, self.fold.name, "weights"):
             self.model = build_model(self.config, sizes).to(self.device)
+        if isinstance(self.model, Standardised):
+            _, mean, deviation = self.dataset.statistics[self.fold.name]
+            self.model.set_statistics(mean, deviation)
         self.best_weights = self._weights()
 
     def _weights(self) -> dict[str, Tensor]:

@@ -336,8 +336,18 @@ def test_speakers_in_several_sessions_are_named() -> None:
 def test_normalisation_by_speaker_is_named_transductive(talk: Corpus) -> None:
     config = LeaveOneSessionOut()
     arguments = (talk.table, talk.labels, CLASSES, talk.folds(config), *talk.context, config)
-    assert any("transductive" in note for note in audit(*arguments).notes)
-    assert not any("transductive" in note for note in audit(*arguments, normalize="none").notes)
+    for normalize, expected in (
+        (["speaker"], True),
+        (["channel"], True),
+        (["band", "train"], True),  # a search over both
+        (["none", "train"], False),
+        (["train"], False),
+        (["none"], False),
+    ):
+        notes = audit(*arguments, normalize).notes
+        assert any("transductive" in note for note in notes) == expected
+        searched = [note for note in notes if note.startswith("With features.normalize: band")]
+        assert len(searched) == ("band" in normalize)
 
 
 def test_missing_classes_are_named(talk: Corpus) -> None:

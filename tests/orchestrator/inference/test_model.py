@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from features.sets import FEATURES
+from features.statistics import Statistics
 from features.storage import Storage
 from orchestrator.config.parsing import parse
 from orchestrator.config.sections import Configuration
@@ -30,6 +31,9 @@ from tests.support.training import TRIAL, cross_validated, in_form, with_model
 Trained = tuple[Path, Dataset, Configuration]
 
 
+NOTHING = Statistics(0, np.zeros(1), np.ones(1))
+
+
 def trained(
     folder: Path,
     model: str,
@@ -37,9 +41,11 @@ def trained(
     dataset: Dataset,
     folds: list[Fold],
     configuration: Configuration,
+    normalize: str = "none",
 ) -> Trained:
     """Train a trial of a sweep that searches another size and another learning rate."""
     resolved = with_model(configuration, model).resolved()
+    resolved["features"]["normalize"] = normalize
     if "segment" in resolved["features"]:
         resolved["features"]["segment"] = 8
     config = parse(resolved)
@@ -47,6 +53,8 @@ def trained(
     data = in_form(model, dataset)
     frames = np.resize(data.frames.T, (dims, len(data.frames))).T
     data = dataclasses.replace(data, frames=frames.copy(), segment=config.features.cut)
+    if normalize == "train":
+        data = dataclasses.replace(data, statistics={f.name: statistics(data, f) for f in folds})
     record, _ = cross_validated(folder, data, folds, config)
     assert record.status == "complete"
 
@@ -94,8 +102,18 @@ def posteriors(
     return run.predict(np.sort(fold.test)).exp().numpy()
 
 
+def statistics(data: Dataset, fold: Fold) -> Statistics:
+    """Over the training part."""
+    frames = np.concatenate(
+        [data.frames[data.offsets[row] : data.offsets[row + 1]] for row in fold.train]
+    )
+    return Statistics(len(frames), frames.mean(0, np.float64), frames.std(0, np.float64))
+
+
+@pytest.mark.parametrize("normalize", ["none", "train"])
 @pytest.mark.parametrize("model", ["iaan", "ssa_crnn_r", "linear_svm"])
 def test_a_loaded_fold_gives_the_recorded_posteriors(
+    normalize: str,
     model: str,
     tmp_path: Path,
     table: pa.Table,
@@ -103,7 +121,8 @@ def test_a_loaded_fold_gives_the_recorded_posteriors(
     folds: list[Fold],
     configuration: Configuration,
 ) -> None:
-    folder, data, config = trained(tmp_path, model, table, dataset, folds, configuration)
+    folder, data, config = trained(tmp_path, model, table, dataset, folds, configuration, normalize)
+    data = dataclasses.replace(data, statistics=dict.fromkeys(data.statistics, NOTHING))
     for fold in folds:
         network = load_model(str(folder), fold=fold.name)
         assert not network.training
