@@ -49,8 +49,8 @@ def main() -> None:
     if hidden := hiding_file():
         name, file = hidden
         print(
-            f"ser: {file} hides the package {name}, which this program needs. Remove its folder "
-            f"from PYTHONPATH, or rename it",
+            f"ser: {file} hides the package {name}, which this program needs. Remove the "
+            f"file's folder from PYTHONPATH, or rename the file",
             file=sys.stderr,
         )
         sys.exit(1)

@@ -1,6 +1,7 @@
 """Audio files as mono float samples at 16 kHz, or one clear reason why a file cannot be used."""
 
 import contextlib
+import functools
 import hashlib
 import io
 import shutil
@@ -8,7 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from features.absences import LONGEST_POINTER, pointer
 from features.errors import AudioError, DecoderError
 from features.headers import ENCODE_AGAIN, complete
+from features.mpeg import Stream
 from features.recordings import Recordings
 from features.signal import MIN_SAMPLES, SAMPLE_RATE, scale_problem
 from features.storage import Storage
@@ -84,7 +86,7 @@ def read_header(path: str) -> Header:
     import soundfile
 
     try:
-        info = soundfile.info(path)
+        info = _info(path)
         frames = int(info.frames)
         if info.format == "MP3" or not 0 < frames < _ENDLESS:
             data, counted = checked(complete(Path(path).read_bytes()))
@@ -102,12 +104,21 @@ def read_header(path: str) -> Header:
         elif shutil.which("ffmpeg") is None:
             reason = f"{kind} needs ffmpeg, which is not installed: install ffmpeg on every node"
         else:
-            reason = f"ffmpeg reads {kind} during the extraction"
+            reason = f"ffmpeg measures {kind} during the extraction. No change is needed"
         raise AudioError(f"its length is unknown: {reason}") from None
     if frames >= _ENDLESS:
         raise AudioError("its header has no length: encode the file again")
     kind = f"{info.format} {info.subtype}"
     return Header(kind, int(info.samplerate), int(info.channels), frames / info.samplerate)
+
+
+def _info(path: str) -> Any:
+    import soundfile
+
+    try:
+        return soundfile.info(path)
+    except TypeError:  # by the suffix .raw, soundfile expects samples without a header
+        return soundfile.info(io.BytesIO(Path(path).read_bytes()))
 
 
 def decode(
@@ -155,8 +166,8 @@ def _check_channels(samples: npt.NDArray[np.float32], mono: npt.NDArray[np.float
         decibels = 10 * np.log10(max(kept, 1e-12))
         raise AudioError(
             f"its {channels} channels cancel each other: their average is {-decibels:.0f} dB "
-            "softer than that of unrelated channels. Keep one channel (ffmpeg -af "
-            "pan=mono|c0=c0), or invert the channel with the wrong polarity"
+            "softer than the average of unrelated channels. Keep one channel (ffmpeg -i OLD -af "
+            "'pan=mono|c0=c0' NEW), or invert the channel with the wrong polarity"
         )
     loudest = int(power.argmax())
     share = power[loudest] / power.sum()
@@ -164,7 +175,7 @@ def _check_channels(samples: npt.NDArray[np.float32], mono: npt.NDArray[np.float
         raise AudioError(
             f"only channel {loudest + 1} of {channels} has the voice ({share:.1%} of the power): "
             f"their average would make the voice {20 * np.log10(channels):.0f} dB softer. Keep "
-            f"this channel (ffmpeg -af pan=mono|c0=c{loudest})"
+            f"this channel (ffmpeg -i OLD -af 'pan=mono|c0=c{loudest}' NEW)"
         )
 
 
@@ -183,7 +194,7 @@ def _check_sound(mono: npt.NDArray[np.float32]) -> None:
 def _decode(file: AudioFile, start: float, end: float | None) -> tuple[np.ndarray, int]:
     import soundfile
 
-    data, counted = checked(complete(file.data))
+    data, counted = _checked(file.data)
     with contextlib.ExitStack() as stack:
         # libsndfile 1.2.2 cannot read some MPEG streams from memory ("bad data offset").
         source = (
@@ -217,10 +228,18 @@ def _decode(file: AudioFile, start: float, end: float | None) -> tuple[np.ndarra
     return samples, rate
 
 
+@functools.lru_cache(maxsize=1)
+def _checked(data: bytes) -> Stream:
+    """The checked stream of a file. A file with many segments is checked once."""
+    return checked(complete(data))
+
+
 @contextlib.contextmanager
 def _copy(name: str, data: bytes) -> Iterator[str]:
     """The path of a temporary file with this content, and with the suffix of `name`."""
-    with tempfile.NamedTemporaryFile(suffix=PurePosixPath(name).suffix) as copy:
+    suffix = PurePosixPath(name).suffix
+    suffix = "" if suffix.lower() == ".raw" else suffix  # as in `_info`
+    with tempfile.NamedTemporaryFile(suffix=suffix) as copy:
         copy.write(data)
         copy.flush()
         yield copy.name

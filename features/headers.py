@@ -85,8 +85,9 @@ def complete(data: bytes) -> bytes:
     unnamed = _unnamed(data, extent, extent.start + size)
     if unnamed > _junk(extent):
         raise AudioError(
-            f"its header names {size} bytes of samples, but {unnamed} more bytes follow. If they "
-            "are samples, repair the header (ffmpeg -ignore_length 1); if not, remove them"
+            f"its header names {size} bytes of samples, but {unnamed} more bytes follow. If "
+            "these are samples, repair the header (for WAV: ffmpeg -ignore_length 1 -i OLD NEW). "
+            "Otherwise, remove these bytes"
         )
     return extent.repaired(size) if extent.shifted else data
 

@@ -199,7 +199,7 @@ _RULES: list[tuple[Sequence[str], Callable[[Any], Any], str]] = [
     (TIMES, lambda v: not 0 <= v < math.inf, "be a finite number of seconds, at least 0"),
 ]
 """Columns, the condition of a wrong value, and the rule that it breaks."""
-_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
+_SCHEMES = ("s3", "gs", "gcs")
 _OUTSIDE = (
     ["file"],
     leaves_folder,
@@ -248,6 +248,8 @@ def _ids(columns: Columns) -> list[str]:
     ):
         stem = PurePosixPath(file).stem
         name = stem if stems[stem] == 1 else file.removeprefix(shared)
+        if name != stem and name in utterances:  # a relative file has this name
+            name = file
         if utterances[file] > 1:
             name += f"_{start or 0.0:.3f}_{'end' if end is None else format(end, '.3f')}"
         ids.append(given or name)

@@ -78,11 +78,17 @@ def _after_id3(data: bytes, at: int) -> int:
     return at + 10 + size + (10 if head[5] & 0x10 else 0)
 
 
-def checked_mpeg(data: bytes) -> Stream | None:
-    """MP3, MP2 and MP1: compare the frames that are there with the frames that a header names."""
+def after_tags(data: bytes) -> int:
+    """The first byte after the ID3v2 tags at the beginning; 0 if there are none."""
     start = _after_id3(data, 0)
     while _after_id3(data, start) > start:
         start = _after_id3(data, start)
+    return start
+
+
+def checked_mpeg(data: bytes) -> Stream | None:
+    """MP3, MP2 and MP1: compare the frames that are there with the frames that a header names."""
+    start = after_tags(data)
     first = _mpeg_frame(data, start)
     if first is None or not first.size:
         return None

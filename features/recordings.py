@@ -4,6 +4,7 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -15,6 +16,8 @@ from features.storage import Storage
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 """At least two letters, because `C:` is a drive."""
+_REQUESTS = 32
+"""Requests to a storage at the same time."""
 _LOCAL_URI = re.compile(r"file://(?:localhost)?(?=/)")
 
 
@@ -98,10 +101,14 @@ class Recordings:
         outside = {file for file in files if self.own and leaves_folder(file)}
         inside = [file for file in files if file not in outside]
         infos = dict(zip(inside, self.folder.inspect(inside), strict=True))
-        for file in outside:
-            storage, name = self.place(file)
-            infos[file] = storage.inspect([name])[0]
+        if outside:  # each is a request of its own, so many wait at the same time
+            with ThreadPoolExecutor(_REQUESTS) as pool:
+                infos |= zip(outside, pool.map(self._inspect, outside), strict=True)
         return [infos[file] for file in files]
+
+    def _inspect(self, file: str) -> pafs.FileInfo:
+        storage, name = self.place(file)
+        return storage.inspect([name])[0]
 
     def expand(self, files: Iterable[str]) -> dict[str, str]:
         """The names in the user's own table, without `~` and `file://`.

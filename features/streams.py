@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from features.errors import AudioError
 from features.headers import truncated, two_recordings
-from features.mpeg import Stream, checked_mpeg
+from features.mpeg import Stream, after_tags, checked_mpeg
 
 
 def checked(data: bytes) -> Stream:
@@ -23,8 +23,10 @@ def checked(data: bytes) -> Stream:
     Raises AudioError if the end of the stream is missing, if its header does not name all of it,
     or if another recording follows. Streams of other formats are returned as they are.
     """
+    start = after_tags(data)
     for magic, check in _CHECKS:
-        if re.match(magic, data, re.S):
+        # FLAC is FLAC behind tags, too. All other formats begin with their own bytes.
+        if re.compile(magic, re.S).match(data, start if check is _flac else 0):
             try:
                 return check(data) or Stream(data)
             except struct.error:
@@ -75,7 +77,7 @@ def _flac(data: bytes) -> None:
     if headers and len(data) >= headers[0] + 42:
         block, largest = struct.unpack_from(">2xH3xI", data, headers[0] + 8)
         total = int.from_bytes(data[headers[0] + 21 : headers[0] + 26]) & 0xF_FFFF_FFFF
-        end = _flac_end(data, block, (largest >> 8) or 1 << 18)
+        end = _flac_end(data, block, min((largest >> 8) or 1 << 18, _LARGEST))
         if end is not None and 0 < total < end:
             raise AudioError(
                 f"its header names {total} samples, but its frames hold {end}. Encode the file "
@@ -83,12 +85,19 @@ def _flac(data: bytes) -> None:
             )
 
 
+_ATTEMPTS = 8
+"""Headers of frames that are tried from the end of a FLAC. By chance, 1 of 256 looks right."""
+_LARGEST = 1 << 21
+"""Bytes of the largest frame: 65,535 samples of 8 channels with 32 bits."""
+
+
 def _flac_end(data: bytes, block: int, largest: int) -> int | None:
     """The number of samples by the last frame; None if the file does not end with a frame."""
     sync = [m.start() for m in re.finditer(rb"(?=\xff[\xf8\xf9])", data[-largest - 16 :])]
     offset = max(len(data) - largest - 16, 0)
+    attempts = 0
     for at in reversed(sync):
-        frame = data[offset + at :]
+        frame = data[offset + at : offset + at + 16]
         if len(frame) < 16 or not frame[2] >= 0x10 or frame[2] & 15 == 15 or frame[3] & 1:
             continue
         ones = 8 - (frame[4] ^ 0xFF).bit_length()  # bytes of the coded number; 0 means 1
@@ -105,7 +114,12 @@ def _flac_end(data: bytes, block: int, largest: int) -> int | None:
         else:
             size = 192 if code == 1 else 576 << code - 2 if code < 6 else 256 << code - 8
         head += {12: 1, 13: 2, 14: 2}.get(frame[2] & 15, 0)
-        if _crc(frame[: head + 1], 8, 0x07) or _crc(frame, 16, 0x8005):
+        if _crc(frame[: head + 1], 8, 0x07):
+            continue
+        attempts += 1
+        if attempts > _ATTEMPTS:  # a file that was made to take hours
+            return None
+        if _crc(data[offset + at :], 16, 0x8005):
             continue
         return (number if frame[1] & 1 else number * block) + size
     return None
@@ -198,7 +212,7 @@ def _amr(data: bytes) -> None:
 
 def _matroska(data: bytes) -> None:
     """Matroska and WebM. A stream may leave the size of its segment unknown."""
-    at = data.find(b"\x18\x53\x80\x67")
+    magic, at = data[:4], data.find(b"\x18\x53\x80\x67")
     if at >= 0 and len(data) > at + 12 and data[at + 4]:
         length = 9 - data[at + 4].bit_length()
         value = int.from_bytes(data[at + 4 : at + 4 + length]) & (1 << 7 * length) - 1
@@ -207,7 +221,11 @@ def _matroska(data: bytes) -> None:
             return
         if present < value:
             raise truncated(f"{present} of {value} bytes of its segment are present")
-    _check_second(data, data[:4])
+        end = len(data) - present + value
+        if data.startswith(magic, end):
+            raise two_recordings(end)
+        return
+    _check_second(data, magic)
 
 
 def _asf(data: bytes) -> None:
@@ -225,7 +243,7 @@ _ADTS_MAGIC = rb"\xff[\xf0\xf1\xf8\xf9]"
 _ASF_MAGIC = rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11"
 _CHECKS: tuple[tuple[bytes, Callable[[bytes], Stream | None]], ...] = (
     (rb"OggS", _ogg),
-    (rb"(ID3.*?)?fLaC[\x00\x80]\x00\x00\x22", _flac),
+    (rb"fLaC[\x00\x80]\x00\x00\x22", _flac),
     (_ADTS_MAGIC, _frames(_adts, 0)),
     (rb"ID3|\xff[\xe0-\xff]", checked_mpeg),
     (_MP4_MAGIC, _mp4),

@@ -82,8 +82,9 @@ def corpus(
     If CONFIG describes a run, also check that its scheme can make the folds, and print what labels
     alone score in them.
     """
+    from features.sets.base import by_speaker
     from orchestrator.cli.console import folds_values, print_corpus, print_folds
-    from orchestrator.config.parsing import corpus_section, load_corpus, load_folds
+    from orchestrator.config.parsing import corpus_section, load_corpus, load_folds, load_normalize
     from orchestrator.data.corpus import read_corpus
     from orchestrator.data.coverage import coverage_notes, speaker_coverage
     from orchestrator.data.folds import scheme_problems
@@ -106,7 +107,8 @@ def corpus(
             manifest = replace(manifest, problems=(*manifest.problems, *found))
     summary = summarise_corpus(section.name, manifest, read.labels, read.classes)
     coverage = speaker_coverage(manifest, read.labels)
-    notes = list(coverage_notes(coverage))
+    normalize = load_normalize(config, overrides) if root is None else None
+    notes = [] if normalize and not by_speaker(normalize) else list(coverage_notes(coverage))
     if as_json:
         values = {"folds": folds and folds_values(folds), "notes": notes}
         print(json.dumps({**summary.model_dump(), **values, "coverage": coverage.model_dump()}))

@@ -58,6 +58,14 @@ def load_folds(path: str, overrides: list[str] | None = None) -> FoldsConfig | N
     return _in_file(path, _folds_section, raw)
 
 
+def load_normalize(path: str, overrides: list[str] | None = None) -> str | None:
+    """The value of `features.normalize` in a YAML file; None if the file does not set it."""
+    raw = _read(path, overrides or [])
+    features = raw.get("features") if isinstance(raw, dict) else None
+    value = features.get("normalize") if isinstance(features, dict) else None
+    return value if isinstance(value, str) else None
+
+
 def _folds_section(raw: dict[str, Any]) -> FoldsConfig:
     scheme = _choice(raw, "folds", "scheme", "leave_one_session_out")
     folds: FoldsConfig = _validate(FOLDS[scheme], raw.get("folds") or {}, "folds")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from features.context import Indices
 from features.errors import shorten
+from features.recordings import cleaned
 from features.sets.base import by_speaker
 from orchestrator.config.sections import FoldsConfig
 from orchestrator.data.baselines import NOTHING, baselines_over_folds, label_baselines
@@ -131,10 +132,15 @@ def audit(
 
 def _recordings(table: pa.Table) -> Indices | None:
     """(rows,) equal numbers for the same segment of the same file; None if all are different."""
-    files = table["file"].combine_chunks().dictionary_encode()
+    names = pa.array([cleaned(file) for file in table["file"].to_pylist()], pa.string())
+    files = names.dictionary_encode()
     if len(files.dictionary) == len(files):
         return None
-    times = [table[name].combine_chunks().fill_null(-1).to_numpy() for name in ("start", "end")]
+    # An empty start is the beginning of the file, an empty end the end of the file.
+    times = [
+        table[name].combine_chunks().fill_null(empty).to_numpy()
+        for name, empty in (("start", 0.0), ("end", -1.0))
+    ]
     segments = np.stack([files.indices.to_numpy(), *times])
     number = np.unique(segments, axis=1, return_inverse=True)[1].reshape(-1)
     return None if number.max() + 1 == len(number) else number

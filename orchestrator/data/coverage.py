@@ -83,8 +83,8 @@ def coverage_notes(coverage: SpeakerCoverage) -> Iterator[str]:
         yield (
             f"Speakers whose labelled utterances have one class only: {coverage.one_class} of "
             f"{coverage.labelled_speakers}, with {coverage.one_class_share:.0%} of the labelled "
-            f"utterances. Normalisation by speaker subtracts their own mean, and with it what "
-            f"tells the class. {remedy(coverage.one_class_share)}"
+            f"utterances. Normalisation by speaker subtracts their own mean. This also removes "
+            f"the difference between the classes. {remedy(coverage.one_class_share)}"
         )
     if coverage.one_utterance:
         yield (
@@ -95,7 +95,7 @@ def coverage_notes(coverage: SpeakerCoverage) -> Iterator[str]:
     if coverage.one_utterance == speakers:
         yield (
             "Each utterance has a speaker of its own. If the column speaker does not name the "
-            "speakers, no scheme can keep them apart: the scores may be for known speakers."
+            "speakers, no scheme can keep the speakers apart: test speakers may also train."
         )
     elif coverage.short > coverage.one_utterance:
         yield (

@@ -76,8 +76,9 @@ class Dataset:
     def pieces(self, rows: Indices) -> Pieces:
         """Return the utterances `rows` as networks read them: in segments if there are any.
 
-        The last segment of a longer utterance ends with it, and so overlaps the one before. Source:
-        the released code of Chen et al. 2018. docs/models.md has a comparison with a short segment.
+        The last segment of a longer utterance ends with it, and so overlaps the one before. This is
+        our choice, close to the released code of Chen et al. 2018. docs/models.md has a comparison
+        with a short segment.
         """
         rows, starts, lengths = self.whole(rows)
         if self.segment is None:

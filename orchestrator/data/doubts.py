@@ -39,14 +39,14 @@ def label_doubts(
             "corpus.classes",
             f"{sum(raw[label] for label in lost)} utterances have no class, because their label "
             f"differs from a class or a merged label {_ALIKE}: {_counted(lost, raw)}. If they mean "
-            f"the class, write in the section corpus: {remedy}",
+            f"the class, write `{remedy}` in the section corpus",
         )
     for names in _alike(classes):
         once = "" if corpus.classes is None else "name it once in corpus.classes, and "
         yield Problem(
             "corpus.classes",
             f"the classes {_counted(names, labels)} differ {_ALIKE}. If they are one class, {once}"
-            f"write in the section corpus: {remedy}",
+            f"write `{remedy}` in the section corpus",
         )
     if unused := [shown(label) for label in corpus.merge if label not in raw]:
         yield Problem(
@@ -112,7 +112,7 @@ def only_doubts(column: str, chosen: tuple[str, ...], names: Counter[str]) -> It
             "corpus.only",
             f"{sum(names[name] for name in alike)} rows are left out, because their {column} "
             f"differs from a chosen value {_ALIKE}: {_counted(alike, names)}. If you need them, "
-            f"write in corpus.only: {column}: {as_yaml([*chosen, *alike])}",
+            f"write `{column}: {as_yaml([*chosen, *alike])}` in corpus.only",
         )
 
 

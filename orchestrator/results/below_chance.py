@@ -21,8 +21,8 @@ def below_chance(
         return []
     normalize = hyperparameters.get("features.normalize", sweep.feature_set.get("normalize"))
     return [
-        f"Something is wrong: UA is {ua.value:.3f} (95 % {ua.low:.3f} to {ua.high:.3f}), below "
-        f"chance ({chance:.3f}) by more than its interval. A model without any knowledge would "
+        f"Something is wrong: UA is {ua.value:.1%} (95 %: {ua.low:.1%} to {ua.high:.1%}), below "
+        f"chance ({chance:.1%}) by more than its interval. A model without any knowledge would "
         f"score better. Do not use these scores before you know the cause.",
         *_causes(sweep, str(normalize)),
     ]
@@ -35,7 +35,8 @@ def _causes(sweep: SweepRecord, normalize: str) -> Iterator[str]:
         yield (
             f"Likely cause: {coverage.one_class_share:.0%} of the labelled utterances are from "
             f"speakers with one class only, and features.normalize: {normalize} subtracts each "
-            f"speaker's own mean, and with it what tells the class. Set features.normalize: train."
+            f"speaker's own mean. This also removes the difference between the classes. Set "
+            f"features.normalize: train."
         )
     single = [
         fold.name
@@ -46,8 +47,8 @@ def _causes(sweep: SweepRecord, normalize: str) -> Iterator[str]:
         yield (
             f"Likely cause: in {len(single)} of {len(audit.folds)} folds the test part has one "
             f"class only. The training part then has fewer utterances of this class, and a model "
-            f"that follows the frequencies of the classes answers with another. Use a scheme with "
-            f"several classes in each test part, for example stratified_group_k_fold."
+            f"that follows the frequencies of the classes predicts another class. Use a scheme "
+            f"with several classes in each test part, for example stratified_group_k_fold."
         )
     untrained = sorted(
         {
@@ -59,8 +60,9 @@ def _causes(sweep: SweepRecord, normalize: str) -> Iterator[str]:
     )
     if untrained:
         yield (
-            f"Likely cause: {', '.join(untrained)} occurs in a test part whose training part does "
-            f"not have this class. Use another scheme, or leave the class out of corpus.classes."
+            f"Likely cause: some folds test classes that do not occur in their training part: "
+            f"{', '.join(untrained)}. Use another scheme, or leave these classes out of "
+            f"corpus.classes."
         )
     yield (
         "Possible cause: labels that belong to other recordings, for example after a table was "

@@ -77,7 +77,7 @@ def start_local(**options: Any) -> None:
                     f"the machine is busy, wait or end other programs, then run the same command "
                     f"again{f'. Logs: {logs}' if logs else ''}"
                 ) from error
-            print("ser: Ray did not start, trying again", file=sys.stderr, flush=True)
+            print("ser: Ray did not start, retrying", file=sys.stderr, flush=True)
 
 
 def check_workers() -> None:
@@ -96,7 +96,7 @@ def check_workers() -> None:
             if spec is None:
                 return f"there is no package {package}"
             if not any(Path(f, inside).is_file() for f in spec.submodule_search_locations or []):
-                return f"{spec.origin} is another {package}"
+                return f"{spec.origin or package} is not our {package}"
         return None
 
     task = ray.remote(num_cpus=0, max_retries=0)(import_error)

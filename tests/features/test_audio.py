@@ -8,7 +8,9 @@ import pytest
 
 from features.audio import decode, fetch, read_header
 from features.errors import AudioError
+from features.mpeg import Stream
 from features.storage import Storage
+from features.streams import checked
 from tests.support.signals import RATE, decoded, encode, noise, outcome, tone
 
 
@@ -75,6 +77,32 @@ def test_segments(kind: str, tmp_path: Path) -> None:
     for start, end in ((1.0, 2.03), (2.0, None), (5.0, 6.0)):
         with pytest.raises(AudioError, match="wrong length"):
             read(path, start, end)
+
+
+def test_a_file_with_many_segments_is_checked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = []
+
+    def counted(data: bytes) -> Stream:
+        checks.append(len(data))
+        return checked(data)
+
+    monkeypatch.setattr("features.audio.checked", counted)
+    for seed, kind in enumerate(("WAV", "FLAC", "AIFF")):
+        (tmp_path / kind).write_bytes(encode(noise(RATE, seed), kind=kind))
+        file = fetch(Storage.open(str(tmp_path)), kind)
+        parts = [decode(file, start, start + 0.25) for start in (0.0, 0.25, 0.5, 0.75)]
+        np.testing.assert_array_equal(np.concatenate(parts), decode(file))
+        assert len(checks) == seed + 1
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "AIFF"])
+def test_the_suffix_of_raw_samples_does_not_matter(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.raw"
+    path.write_bytes(encode(tone(1.5), kind=kind))
+    assert read_header(str(path)).seconds == 1.5
+    assert len(read(path)) == 1.5 * RATE
 
 
 def test_a_piped_wav_without_a_length_is_read(tmp_path: Path) -> None:

@@ -39,6 +39,9 @@ def test_ids_of_absolute_paths_do_not_depend_on_the_machine() -> None:
         files = [f"{home}/c/train/1.wav", f"{home}/c/test/1.wav", f"{home}/c/2.wav", "1.wav"]
         ids = normalise(table(file=files), own=True)["id"].to_pylist()
         assert ids == ["train/1.wav", "test/1.wav", "2", "1.wav"]
+    files = ["b/x.wav", "/data/b/x.wav", "/data/c/y.wav"]  # a relative file has the short name
+    ids = normalise(table(file=files), own=True)["id"].to_pylist()
+    assert ids == ["b/x.wav", "/data/b/x.wav", "y"]
     files = ["s3://bucket/train/1.wav", "s3://bucket/test/1.wav", "../1.wav"]
     assert normalise(table(file=files), own=True)["id"].to_pylist() == files
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from features import streams
 from features.errors import AudioError, DecoderError
 from features.streams import checked, needs_ffmpeg
 from tests.support.signals import RATE, decoded, encode, noise, outcome
@@ -149,6 +150,33 @@ def test_streams_for_ffmpeg_are_refused_if_cut(data: bytes, whole: set[int]) -> 
             assert "truncated" in (refusal(data[:length]) or ""), length
     if data is not AAC:  # frames follow frames
         assert "two recordings" in (refusal(data + data) or "")
+
+
+@pytest.mark.parametrize("at", [20, 100, 200])
+def test_bytes_inside_a_segment_are_no_second_recording(at: int) -> None:
+    """Compressed content may hold the four bytes by chance."""
+    inside = bytearray(WEBM)
+    inside[at : at + 4] = WEBM[:4]
+    assert refusal(bytes(inside)) is None
+    assert "two recordings" in (refusal(bytes(inside) + WEBM) or "")
+
+
+@pytest.mark.parametrize("headers", [1, 8, 5000])
+def test_a_flac_of_many_headers_takes_few_checksums(
+    headers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the header of each frame were right, and each frame wrong."""
+    lengths = []
+
+    def checksum(data: bytes, bits: int, polynomial: int) -> int:
+        lengths.append(len(data))
+        return int(bits == 16)
+
+    data = encode(noise(RATE), kind="FLAC")[:42] + (b"\xff\xf8\xc9\x08" + bytes(12)) * headers
+    monkeypatch.setattr(streams, "_crc", checksum)
+    assert refusal(data) is None
+    assert sum(length > 16 for length in lengths) <= min(headers, 8)
+    assert len(lengths) >= min(headers, 8)
 
 
 def test_a_stream_may_leave_its_size_unknown() -> None:

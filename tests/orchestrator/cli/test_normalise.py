@@ -43,10 +43,10 @@ def test_report_says_that_a_score_below_chance_is_wrong(tmp_path: Path, command:
     ledger = all_wrong(make_sweep(tmp_path, ["complete"]))
     done = command("report", ledger.storage.root)
     assert done.returncode == 0
-    assert "Something is wrong: UA is 0.000" in done.stderr
+    assert "Something is wrong: UA is 0.0%" in done.stderr
     assert all(Path(line).is_file() for line in done.stdout.splitlines())  # names of files only
     shown = json.loads(command("report", ledger.storage.root, "--json").stdout)
-    assert "Something is wrong: UA is 0.000" in shown["alarm"][0]
+    assert "Something is wrong: UA is 0.0%" in shown["alarm"][0]
 
 
 @pytest.mark.timeout(900)

@@ -30,6 +30,18 @@ def written(folder: Path, rows: str, **sections: object) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("normalize", "said"), [("speaker", True), ("channel", True), ("train", False), ("none", False)]
+)
+def test_notes_follow_the_configured_normalisation(
+    tmp_path: Path, command: Command, normalize: str, said: bool
+) -> None:
+    config = written(tmp_path, ROWS, features={"normalize": normalize})
+    notes = json.loads(command("corpus", config, "--json").stdout)["notes"]
+    assert bool(notes) == said
+    assert json.loads(command("corpus", written(tmp_path, ROWS), "--json").stdout)["notes"]
+
+
 def without(rows: str, column: str, text: str = "") -> str:
     """The table without the values of a column in rows 2 and 5."""
     lines = [line.split(",") for line in rows.splitlines()]
@@ -105,7 +117,7 @@ def test_problems_are_printed_on_whole_lines_to_copy_from(tmp_path: Path, comman
     assert done.returncode == 0, done.stderr
     merge = r'merge: {Ang: ang, "ne\u200Bu": neu}'
     assert any(
-        line.endswith(f"write in the section corpus: {merge}") for line in done.stdout.splitlines()
+        line.endswith(f"write `{merge}` in the section corpus") for line in done.stdout.splitlines()
     )
     assert "  0.wav, 1.wav, 2.wav, and 5 more: " in done.stdout
     corpus = yaml.safe_load(config.read_text())["corpus"] | yaml.safe_load(merge)

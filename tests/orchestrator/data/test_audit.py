@@ -302,14 +302,17 @@ def test_a_long_list_of_problems_is_cut(talk: Corpus) -> None:
     assert lines[-1].startswith("and ")
 
 
-def test_a_recording_under_two_ids_is_found_in_two_parts() -> None:
+@pytest.mark.parametrize(
+    "second", [{"file": "0.wav"}, {"file": "./0.wav"}, {"file": "0.wav", "start": 0.0}]
+)
+def test_a_recording_under_two_ids_is_found_in_two_parts(second: dict[str, Any]) -> None:
     """Two rows of one file are the same utterance, unless they are different segments of it."""
     rows = [
         {"id": str(i), "speaker": f"v{i % 4}", "emotion": CLASSES[i // 4 % 3], "file": f"{i}.wav"}
         for i in range(24)
     ]
     config = LeaveOneSpeakerOut()
-    rows[1] |= {"file": "0.wav"}
+    rows[1] |= second
     repeated = corpus(rows)
     with pytest.raises(AuditError, match=r"2 rows have .* row 1, 0, the same as row 2, 1"):
         repeated.audit(repeated.folds(config), config)

@@ -57,11 +57,11 @@ def test_labels_that_look_like_a_class_are_named_with_a_merge_to_copy(
     assert read.labels.tolist() == [0, -1, 1, 0, -1, -1, -1]
     reason = doubt(read, "corpus.classes")
     assert reason.startswith("2 utterances have no class, because their label differs from a class")
-    assert reason.endswith(f"If they mean the class, write in the section corpus: {line}")
+    assert reason.endswith(f"If they mean the class, write `{line}` in the section corpus")
     everything = corpus(tmp_path, {}, emotion=emotion)
     reason = doubt(everything, "corpus.classes")
     assert reason.startswith("the classes ")
-    assert f"write in the section corpus: {line}" in reason or other < name
+    assert f"write `{line}` in the section corpus" in reason or other < name
 
     # The line can be copied into the file as it is.
     path = tmp_path / "c.yaml"
@@ -102,7 +102,7 @@ def test_the_merge_to_copy_has_the_merges_of_the_file(
     read = corpus(tmp_path, config, emotion=emotion)
     reason = doubt(read, "corpus.classes")
     assert reason.startswith(f"{count} utterances have no class")
-    assert reason.endswith(f": {line}")
+    assert reason.endswith(f", write `{line}` in the section corpus")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_classes_that_look_alike_are_named(
     read = corpus(tmp_path, {"classes": classes}, emotion=["ang", "Ang", "ang", "neu"])
     reason = doubt(read, "corpus.classes")
     assert reason.startswith("the classes 'ang' (2), 'Ang' (1) differ only in case, spaces, ")
-    assert reason.endswith(f"write in the section corpus: merge: {line}")
+    assert reason.endswith(f"write `merge: {line}` in the section corpus")
     assert ("name it once" in reason) == (classes is not None)
 
 
@@ -196,7 +196,7 @@ def test_rows_whose_value_looks_like_a_chosen_one_are_named(
     read = corpus(tmp_path, {"only": {"style": [only]}}, style=[only, other, other, "x"])
     reason = doubt(read, "corpus.only")
     assert reason.startswith("2 rows are left out, because their style differs from a chosen value")
-    assert reason.endswith(f"write in corpus.only: {line}")
+    assert reason.endswith(f"write `{line}` in corpus.only")
 
 
 @pytest.mark.parametrize("column", ["speaker", "session", "dialogue", "phrase", "split", "fold"])

@@ -139,7 +139,7 @@ for folder in sys.argv[1:]:
     assert used == "used", done.stderr
     for name, line in zip(("features", "orchestrator", "ser_models"), refused, strict=True):
         assert line.startswith("ClusterError a worker on node "), line
-        assert f"{name}.py is another {name})" in line
+        assert f"{name}.py is not our {name})" in line
         assert "Install the same version of it on every node" in line
 
 

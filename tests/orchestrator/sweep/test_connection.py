@@ -193,7 +193,7 @@ def test_a_local_ray_that_starts_too_slowly_is_started_again(slow_starts: int) -
     lines = done.stderr.splitlines()
     if slow_starts < connection.STARTS:
         assert first == f"started {slow_starts + 1}"
-        assert lines == ["ser: Ray did not start, trying again"] * slow_starts
+        assert lines == ["ser: Ray did not start, retrying"] * slow_starts
     else:
         assert first.startswith("ClusterError a local Ray did not start in 3 attempts (The current")
         assert "timed out during startup). If the machine is busy" in first
