@@ -105,10 +105,13 @@ def run(configuration: "Configuration", fork: str | None = None) -> "OpenedSweep
             failure = error
         except FolderError:
             raise
-        except OSError as error:  # ours, or of Ray, which writes to the storage by itself
-            kind = "" if isinstance(error, StorageError) else f"{type(error).__name__}: "
+        except OSError as error:
             kept = "Finished trials are kept: fix the problem, then run the same command"
-            raise StorageError(f"{kind}{str(error).strip()}. {kept}") from error
+            if isinstance(error, StorageError):
+                raise StorageError(f"{error}. {kept}") from error
+            # Ray writes to the storage by itself, and uses other files and sockets too.
+            reason = f"{type(error).__name__}: {str(error).strip()}"
+            raise SerError(f"{reason}. {kept}") from error
         sweep = OpenedSweep(ledger_of(configuration, fork))
         report.build(sweep.ledger, sweep.findings)
     if failure is not None:

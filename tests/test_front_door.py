@@ -98,7 +98,7 @@ def test_errors_of_other_packages_become_errors_of_the_tree(
         ),
         pytest.param(
             OSError("listing failed\n"),  # pyarrow's, in a process of Ray
-            errors.StorageError,
+            errors.SerError,
             "OSError: listing failed. Finished trials are kept: fix the problem, then run the same"
             " command",
             id="Ray's own access to the storage",
