@@ -98,7 +98,7 @@ def cases(manifest: str, folder: Path, splits: int) -> dict[str, list[Configurat
     folds = {"scheme": "random_repeated", "selection": "validation"}
     found: dict[str, list[Configuration]] = {}
     for segment in (300, 150):
-        raw = nemo_configuration("acrnn", "80-20", manifest, str(folder))
+        raw = nemo_configuration("acrnn", "80-20", "speaker", manifest, str(folder))
         raw["folds"] = {**folds, "folds": splits, "seed": 0}
         raw["features"]["segment"] = segment
         found[f"nEMO, {segment / 100:g} s"] = [parse(raw)]
@@ -162,7 +162,7 @@ def table(case: str, results: list[list[Row]]) -> str:
 
 
 def main() -> None:
-    """Train what is missing in FOLDER/tails.jsonl, then print the tables."""
+    """Train the splits that FOLDER/tails.jsonl lacks, then print the tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("manifest")
     parser.add_argument("--splits", type=int, default=4)

@@ -35,7 +35,7 @@ def content_numbers(store: FeatureStore, ids: list[str]) -> npt.NDArray[np.int64
         digest.update(entry.mean)
         digest.update(entry.squares)
         values_of.append(values.setdefault(digest.digest(), len(values)))
-    # Each utterance links its file segment to its values. What is linked has the same content.
+    # Each utterance links its file segment to its values. Linked ones have the same content.
     size = len(files) + len(values)
     links = (np.ones(len(ids)), (file_of, np.asarray(values_of, dtype=np.int64) + len(files)))
     numbers = connected_components(coo_array(links, shape=(size, size)), directed=False)[1]

@@ -129,7 +129,7 @@ def checked_mpeg(data: bytes) -> Stream | None:
 
 
 def _next_frame(data: bytes, at: int, key: tuple[int, int, int]) -> int | None:
-    """The next byte from `at` on where two frames of the stream follow each other."""
+    """The next byte from `at` on at which two frames of the stream begin, one after the other."""
     for match in re.compile(rb"\xff[\xe0-\xff]").finditer(data, at):
         frame = _mpeg_frame(data, match.start())
         if frame is not None and frame.key == key and frame.size:

@@ -130,7 +130,7 @@ class Storage:
             try:
                 filesystem, root = pafs.FileSystem.from_uri(uri)
             except (OSError, ValueError) as error:
-                # For `hdfs://`, pyarrow adds a line for each place where it looked for Java.
+                # For `hdfs://`, pyarrow adds a line for each folder in which it looked for Java.
                 reason = str(error).strip().split("\n")[0]
                 raise StorageError(f"cannot open {uri}: {reason}") from error
             return cls(filesystem, root)

@@ -4,7 +4,6 @@ A doubt never stops a run, because it may be a mistake or not. `ser corpus` list
 problems, and every run repeats them as notes before it trains.
 """
 
-import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 from features.errors import shorten
 from features.manifest import Problem
 from features.names import GROUPS, means_no_value, shown, spelling
+from features.recordings import cleaned
 from orchestrator.config.sections import CorpusConfig
 from search_spaces.plain_yaml import as_yaml
 
@@ -152,7 +152,7 @@ def _recording_doubts(table: pa.Table) -> Iterator[Problem]:
     columns = (table[name].to_pylist() for name in ("file", "start", "end"))
     rows_of = defaultdict(list)
     for row, (file, start, end) in enumerate(zip(*columns, strict=True)):
-        rows_of[posixpath.normpath(file), start or 0.0, end].append(row)
+        rows_of[cleaned(file), start or 0.0, end].append(row)
     files, ids, labels = (table[name].to_pylist() for name in ("file", "id", "emotion"))
     repeated = [same for same in rows_of.values() if len(same) > 1]
     for differs, words, remedy in (

@@ -151,9 +151,8 @@ def job_config() -> Any:
 
     class DriverFolders(JobConfig):
         def _serialize(self) -> Any:
-            folders = {
-                os.path.abspath(folder) for folder in sys.path
-            }  # "" is the working directory
+            # The entry "" is the working directory.
+            folders = {os.path.abspath(folder) for folder in sys.path}
             kept = [folder for folder in self._py_driver_sys_path if folder in folders]
             self._py_driver_sys_path = kept
             return super()._serialize()

@@ -81,7 +81,7 @@ def _embeddings(name: str, owner: Indices, outputs: Outputs) -> list[list[float]
 
 
 def _curves(mine: Indices, pieces: Pieces, outputs: Outputs) -> list[dict[str, Any]]:
-    """Return each attention of one utterance, with the sum of the weights where segments overlap.
+    """Return each attention of one utterance, with the sum of the weights if segments overlap.
 
     mine : positions of the utterance's pieces
     """

@@ -1,4 +1,4 @@
-"""Where the recordings of a manifest are, and what a corpus may not name."""
+"""The places of the recordings of a manifest, and the places that a corpus may not name."""
 
 import pickle
 from pathlib import Path

@@ -33,15 +33,15 @@ def test_an_unknown_kind_of_uri_is_a_storage_error() -> None:
         Storage.open("nowhere://bucket")
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, times: int, number: int) -> list[int]:
-    """Make the next `times` renames of the file system fail with an errno."""
+def failing(monkeypatch: pytest.MonkeyPatch, times: int, cause: int | str) -> list[int]:
+    """Make the next `times` renames of the file system fail with an errno, or with a text."""
     calls: list[int] = []
     rename = os.replace
 
     def sometimes(source: str, target: str) -> None:
         calls.append(1)
         if len(calls) <= times:
-            raise OSError(number, os.strerror(number))
+            raise OSError(cause) if isinstance(cause, str) else OSError(cause, os.strerror(cause))
         rename(source, target)
 
     monkeypatch.setattr(os, "replace", sometimes)
@@ -128,13 +128,7 @@ def test_a_damaged_file_is_renamed_and_kept(tmp_path: Path) -> None:
 def test_pyarrows_errors_without_a_number_are_permanent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
-    calls: list[int] = []
-
-    def refuse(source: str, target: str) -> None:
-        calls.append(1)
-        raise OSError(reason)
-
-    monkeypatch.setattr(os, "replace", refuse)
+    calls = failing(monkeypatch, 9, reason)
     with pytest.raises(StorageError) as caught:
         impatient(tmp_path, 3).write("b.bin", b"new")
     assert str(caught.value) == f"cannot write {tmp_path}/b.bin: {reason}"
@@ -152,13 +146,7 @@ def test_pyarrows_errors_without_a_number_are_permanent(
 def test_errors_of_a_busy_network_are_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
-    calls: list[int] = []
-
-    def refuse(source: str, target: str) -> None:
-        calls.append(1)
-        raise OSError(reason)
-
-    monkeypatch.setattr(os, "replace", refuse)
+    calls = failing(monkeypatch, 9, reason)
     with pytest.raises(StorageError):
         impatient(tmp_path, 3).write("b.bin", b"new")
     assert len(calls) == 4

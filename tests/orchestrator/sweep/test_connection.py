@@ -1,4 +1,4 @@
-"""Where a local Ray can start: folders, homes, networks and machines that are too slow."""
+"""A local Ray with unusual folders, homes and networks, and on slow machines."""
 
 import os
 import shutil
