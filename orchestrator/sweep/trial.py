@@ -127,7 +127,7 @@ def _fit(assignment: Assignment) -> None:
             ),
         )
         try:
-            _run(trainer)
+            _run(trainer, assignment)
             return
         except ray.train.ControllerError as error:
             cause = error.controller_failure
@@ -149,13 +149,18 @@ def _fit(assignment: Assignment) -> None:
         workers = workers_now(resources, living_nodes().values())
 
 
-def _run(trainer: Any) -> None:
-    """Run Train. Raises its error, or ClusterError if a worker cannot import this program."""
+def _run(trainer: Any, assignment: Assignment) -> None:
+    """Run Train. A trial whose workers are lost after they wrote its record is finished.
+
+    Raises Train's error, or ClusterError if a worker cannot import this program.
+    """
     import ray.train
 
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
+        if Ledger(assignment.storage).trial(assignment.record.id) is not None:
+            return
         if remedy := ray_compat.import_failure(str(error)):
             raise ClusterError(remedy) from None
         raise

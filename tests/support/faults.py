@@ -99,9 +99,13 @@ class Place:
         raise AssertionError(f"three runs did not finish the sweep:\n{messages}")
 
     def records(self) -> dict[str, bytes]:
-        """Content of trial.json of each finished trial, by the trial's id."""
+        """Content of trial.json of each finished trial, by the trial's id.
+
+        s3rver keeps the bytes that a killed client has sent, which a real object store discards. A
+        trial with such a record is not finished.
+        """
         trials = self.ledger.storage.child("trials")
-        names = [name for name in trials.list() if trials.exists(f"{name}/trial.json")]
+        names = [name for name in trials.list() if self.ledger.record(name) is not None]
         return {name: trials.read(f"{name}/trial.json") for name in names}
 
     def checkpoints(self) -> list[str]:
@@ -113,11 +117,21 @@ class Place:
         return [name for trial, name in newest.items() if not trials.exists(f"{trial}/trial.json")]
 
     def lost(self, reference: "Reference", finished: dict[str, bytes] | None = None) -> int:
-        """Count results that differ from the reference, and `finished` trials trained again."""
+        """Count results that differ from the reference, and `finished` trials trained again.
+
+        Prints each of them. pytest shows the lines if the test fails.
+        """
         now, expected, records = outcome(self.ledger), reference.outcome, self.records()
-        different = sum(now.get(key) != expected.get(key) for key in now.keys() | expected.keys())
-        repeated = sum(records.get(name) != record for name, record in (finished or {}).items())
-        return different + repeated
+        lost = 0
+        for key in sorted(now.keys() | expected.keys()):
+            if now.get(key) != expected.get(key):
+                lost += 1
+                print(f"{key} differs from the reference: {records.get(key, 'no record')!r}")
+        for name, record in (finished or {}).items():
+            if records.get(name) != record:
+                lost += 1
+                print(f"{name} was trained again: {record!r} became {records.get(name)!r}")
+        return lost
 
 
 @dataclass(frozen=True)

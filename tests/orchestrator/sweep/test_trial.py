@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ray.exceptions import RayActorError
+from ray.train import WorkerGroupError
 from safetensors.torch import load
 
 from features.storage import Storage
@@ -19,8 +21,9 @@ from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import TrialRecord
 from orchestrator.progress import Narrator
 from orchestrator.sweep.check import check
+from orchestrator.sweep.resources import Resources
 from orchestrator.sweep.run import run
-from orchestrator.sweep.trial import assigned_runs
+from orchestrator.sweep.trial import Assignment, _run, assigned_runs
 from orchestrator.training.runs import fold_run
 from tests.support.sweeps import sections
 
@@ -156,6 +159,34 @@ def test_trials_fail_at_their_time_limit(spoken: Path, folder: Path) -> None:
         assert record.status == "failed"
         assert record.reason == "not finished after 0.2 minutes (cluster.trial_minutes)"
         assert record.score is None
+
+
+class LostWorker:
+    """In place of Train's run: no test can meet the moment after the record reliably."""
+
+    def fit(self) -> None:
+        raise WorkerGroupError("the worker is lost", {0: RayActorError()})
+
+
+def test_a_trial_whose_worker_is_lost_after_its_record_is_finished(
+    configuration: Configuration, tmp_path: Path
+) -> None:
+    record = TrialRecord(
+        id="0123456789",
+        number=0,
+        model="iaan",
+        hyperparameters={},
+        seed=0,
+        code="c0de",
+        status="complete",
+    )
+    storage = Storage.open(str(tmp_path))
+    resources = Resources(workers=1, replicas=1, gpus_per_worker=0.0, concurrent=1)
+    assignment = Assignment(configuration, record, {}, storage, resources, [])
+    with pytest.raises(WorkerGroupError):
+        _run(LostWorker(), assignment)
+    Ledger(storage).write_trial(record)
+    _run(LostWorker(), assignment)
 
 
 def test_workers_form_a_grid_of_folds_and_replicas(
