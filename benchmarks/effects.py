@@ -41,6 +41,14 @@ class Effect:
     told: Mapping[str, Telling] = field(default_factory=dict)
     speaker_first: Mapping[str, int] = field(default_factory=dict)
 
+    def only(self, models: list[str]) -> "Effect":
+        """Return the effect with some of its models, and with the hypotheses about these alone."""
+        return replace(
+            self,
+            models={label: self.models[label] for label in models},
+            hypotheses=tuple(h for h in self.hypotheses if set(h.split(" > ")) <= set(models)),
+        )
+
     def settings(self, seed: int) -> DemoSettings:
         """Return the settings of a seed's corpus."""
         return self.corpus.model_copy(update={"seed": seed})

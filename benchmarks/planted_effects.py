@@ -1,6 +1,7 @@
 """Do the models find the effects that the demo corpus plants, and only if they are planted?
 
     python benchmarks/planted_effects.py [--jobs 2] [--seeds 0 1 2 3 4] [--effects contagion ...]
+        [--models iaan ...]
 
 An effect is a corpus, a fold scheme, models with one configuration each, and hypotheses about
 pairs of models. Each seed gives a new corpus, and seeds the training too. All models of an effect
@@ -272,6 +273,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     names = [effect.name for effect in EFFECTS]
     parser.add_argument("--effects", nargs="+", choices=names, default=names)
+    parser.add_argument("--models", nargs="+", help="labels of models; by default all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--jobs", type=int, default=2, help="folds to train at the same time")
     parser.add_argument("--folder", type=Path, default=Path("runs/planted"))
@@ -280,6 +282,8 @@ def main() -> None:
     folder: Path = arguments.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     effects = [effect for effect in EFFECTS if effect.name in arguments.effects]
+    if arguments.models:
+        effects = [effect.only(arguments.models) for effect in effects]
     needed = [*effects, *(e.control for e in effects if e.control and e.control not in effects)]
     trials = [Trial(e, m, s) for s in arguments.seeds for e in needed for m in e.models]
     file = folder / "results.jsonl"
