@@ -42,11 +42,17 @@ class Effect:
     speaker_first: Mapping[str, int] = field(default_factory=dict)
 
     def only(self, models: list[str]) -> "Effect":
-        """Return the effect with some of its models, and with the hypotheses about these alone."""
+        """Return the effect with some of its models, and with the hypotheses about these alone.
+
+        The control keeps the same models. Raises ValueError for a model that the effect lacks.
+        """
+        if unknown := [label for label in models if label not in self.models]:
+            raise ValueError(f"{self.name} has no model {unknown[0]!r}: use {list(self.models)}")
         return replace(
             self,
             models={label: self.models[label] for label in models},
             hypotheses=tuple(h for h in self.hypotheses if set(h.split(" > ")) <= set(models)),
+            control=self.control and self.control.only(models),
         )
 
     def settings(self, seed: int) -> DemoSettings:

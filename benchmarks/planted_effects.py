@@ -283,7 +283,10 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     effects = [effect for effect in EFFECTS if effect.name in arguments.effects]
     if arguments.models:
-        effects = [effect.only(arguments.models) for effect in effects]
+        try:
+            effects = [effect.only(arguments.models) for effect in effects]
+        except ValueError as error:
+            parser.error(str(error))
     needed = [*effects, *(e.control for e in effects if e.control and e.control not in effects)]
     trials = [Trial(e, m, s) for s in arguments.seeds for e in needed for m in e.models]
     file = folder / "results.jsonl"
