@@ -4,17 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from features import audio
-from features import extract as module
 from features.extract import extract
+from features.extractor import Extractor, Status
 from features.manifest import Manifest
-from features.recordings import Recordings
 from features.sets import FeatureConfig
 from features.sets.emobase_lld45 import EmobaseConfig
-from features.shards import TASK_SCHEMA, Row
+from features.shards import Row
 from features.storage import Storage
 from features.store import FeatureStore
 
@@ -26,11 +24,17 @@ def run(
     folder: Path,
     workers: int | None = None,
     config: FeatureConfig = CONFIG,
+    on_cluster: bool = False,
 ) -> tuple[FeatureStore, list]:
     """Extract into `folder`. Returns the store, and the calls of `progress`."""
     calls: list = []
     store = extract(
-        manifest, config, Storage.open(str(folder)), lambda *args: calls.append(args), workers
+        manifest,
+        config,
+        Storage.open(str(folder)),
+        lambda *args: calls.append(args),
+        workers,
+        on_cluster,
     )
     return store, calls
 
@@ -41,21 +45,12 @@ def samples_of(root: str, file: str) -> np.ndarray:
 
 
 def run_without_ray(manifest: Manifest, storage: Storage, config: FeatureConfig) -> FeatureStore:
-    """As `features.extract.extract`, with its actor in this process instead of Ray Data."""
+    """As `features.extract.extract`, in this process instead of a pool."""
 
-    def compute(
-        name: str,
-        batches: list[list[Row]],
-        recordings: Recordings,
-        shards: Storage,
-        workers: int | None,
-    ) -> Iterator[tuple[str, str | None, bool]]:
-        actor = module._Extractor(name, recordings, shards)
+    def compute(extractor: Extractor, batches: list[list[Row]], _: object) -> Iterator[Status]:
         for batch in batches:
-            for row in actor(pa.Table.from_pylist(batch, schema=TASK_SCHEMA)).to_pylist():
-                assert row["failure"] is None
-                yield row["id"], row["error"], row["stored"]
+            yield from extractor(batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_compute", compute)
+        patch.setattr("features.pool.compute", compute)
         return extract(manifest, config, storage)

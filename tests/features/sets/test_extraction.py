@@ -28,7 +28,7 @@ def turns(spoken: Path) -> Manifest:
 
 @pytest.fixture(scope="module")
 def stores(
-    ray_cluster: None, turns: Manifest, tmp_path_factory: pytest.TempPathFactory
+    turns: Manifest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[FeatureStore, list]]:
     """Each feature set's store and calls of `progress`, all in one folder."""
     folder = tmp_path_factory.mktemp("stores")
