@@ -13,7 +13,7 @@ regression coefficients over two frames on either side. The papers leave these p
 
 The Fourier transform is in float64, all else in float32. In float32, its rounding errors exceed the
 power of a quiet band beside a loud one: on real speech, log power was wrong by up to 2e-4.
-`benchmarks/log_mel.py` compares speed and errors with PyTorch.
+`benchmarks/extraction.py` compares speed and errors with PyTorch.
 """
 
 from typing import Annotated, Literal
@@ -94,7 +94,7 @@ def _delta(values: Array) -> Array:
     """Slope of (frames, bands) over two frames on either side; the outer frames are repeated."""
     n = len(values)
     x = np.pad(values, ((2, 2), (0, 0)), mode="edge")
-    return (x[3 : n + 3] - x[1 : n + 1] + 2 * (x[4:] - x[:n])) / np.float32(10)
+    return np.divide(x[3 : n + 3] - x[1 : n + 1] + 2 * (x[4:] - x[:n]), 10, dtype=np.float32)
 
 
 def extract(samples: npt.NDArray[np.floating], sample_rate: int) -> npt.NDArray[np.float32]:

@@ -1,5 +1,8 @@
 """Extraction in tests: run it, and decode the recordings that it reads."""
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,3 +57,40 @@ def run_without_ray(manifest: Manifest, storage: Storage, config: FeatureConfig)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("features.pool.compute", compute)
         return extract(manifest, config, storage)
+
+
+class Crashing(Extractor):
+    """Kills its process when it gets a file, as the kernel does if memory is short.
+
+    The file `crash` beside the recordings has the name of this recording and the number of
+    crashes. `crashes` has one letter for each crash.
+    """
+
+    def __call__(self, batch: list[Row]) -> list[Status]:
+        folder = Path(self.recordings.root)
+        name, times = (folder / "crash").read_text().split()
+        path = folder / "crashes"
+        crashes = len(path.read_text()) if path.exists() else 0
+        if crashes < int(times) and any(row["file"] == name for row in batch):
+            path.write_text("x" * (crashes + 1))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(batch)
+
+
+class Failing(Extractor):
+    """Has an error in its code, for one recording."""
+
+    def __call__(self, batch: list[Row]) -> list[Status]:
+        if any(row["file"] == "d3.wav" for row in batch):
+            raise ZeroDivisionError("d3.wav")
+        return super().__call__(batch)
+
+
+class Slow(Extractor):
+    """Says that it works, and then works for a long time."""
+
+    def __call__(self, batch: list[Row]) -> list[Status]:
+        Path("store").mkdir(exist_ok=True)
+        Path("store", f"busy-{os.getpid()}").touch()
+        time.sleep(600)
+        return super().__call__(batch)
