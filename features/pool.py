@@ -68,7 +68,7 @@ def compute(
         except BrokenProcessPool:
             size //= 2
     files = list(dict.fromkeys(row["file"] for row in next(iter(left.values()))))
-    more = f" and the {len(files) - 1} recordings after it" if len(files) > 1 else ""
+    more = f" or one of {len(files) - 1} more recordings" if len(files) > 1 else ""
     raise FeatureError(
         f"a worker of the extraction crashed {_ATTEMPTS} times, at last while it read {files[0]}"
         f"{more}. Finished utterances are kept: end other programs if memory is short, or leave "

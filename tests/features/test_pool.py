@@ -50,16 +50,16 @@ def state() -> tuple[object, ...]:
 
 
 def test_any_number_of_workers_writes_the_same_files(manifest: Manifest, tmp_path: Path) -> None:
-    for workers in (1, 2, 5):
+    for workers in (1, 3):
         before = state()
         _, calls = run(manifest, tmp_path / str(workers), workers, CONFIG)
         assert [call[0] for call in calls] == list(range(1, 29))
         assert state() == before
         assert len(content(tmp_path / str(workers))) == 5
-    assert content(tmp_path / "1") == content(tmp_path / "2") == content(tmp_path / "5")
+    assert content(tmp_path / "1") == content(tmp_path / "3")
 
 
-@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("times", [1, 3])
 def test_a_batch_whose_worker_crashed_is_computed_again(
     manifest: Manifest, tmp_path: Path, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,18 +72,31 @@ def test_a_batch_whose_worker_crashed_is_computed_again(
     assert content(tmp_path / "store") == content(tmp_path / "whole")
 
 
-@pytest.mark.parametrize(("file", "workers"), [("a0.wav", 1), ("c1.wav", 2), ("d7.wav", 4)])
+@pytest.mark.parametrize(
+    ("file", "named", "kept", "workers"),
+    [
+        ("a0.wav", r"a0.wav or one of 2 more recordings", 0, 1),
+        ("c1.wav", r"c0.wav or one of 1 more recordings", 6, 2),
+        ("d7.wav", r"d6.wav or one of 3 more recordings", 24, 2),
+    ],
+)
 def test_recordings_that_always_crash_a_worker_are_named(
-    manifest: Manifest, tmp_path: Path, file: str, workers: int, monkeypatch: pytest.MonkeyPatch
+    manifest: Manifest,
+    tmp_path: Path,
+    file: str,
+    named: str,
+    kept: int,
+    workers: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("features.extract.Extractor", Crashing)
     (tmp_path / "audio" / "crash").write_text(f"{file} 99")
-    with pytest.raises(FeatureError, match=r"crashed 4 times, at last while it read .\d+.wav and"):
+    with pytest.raises(FeatureError, match=f"crashed 4 times, at last while it read {named}"):
         run(manifest, tmp_path / "store", workers, CONFIG)
     assert (tmp_path / "audio" / "crashes").read_text() == "xxxx"
     monkeypatch.undo()
-    _, calls = run(manifest, tmp_path / "store", workers, CONFIG)
-    assert 0 < len(calls) <= 28
+    _, calls = run(manifest, tmp_path / "store", workers, CONFIG)  # finished batches are kept
+    assert 0 < len(calls) <= 28 - kept
     assert len(content(tmp_path / "store")) == 5
 
 
