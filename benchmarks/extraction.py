@@ -13,6 +13,7 @@ rounds take about five minutes.
 import argparse
 import multiprocessing
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -27,7 +28,7 @@ import pyarrow.csv as pc
 from features import audio
 from features.manifest import read_manifest
 from features.recordings import Recordings
-from features.sets import FEATURES, logmel3d
+from features.sets import FEATURES, emobase_lld45, logmel3d
 from features.signal import SAMPLE_RATE
 
 WORKERS = 2
@@ -83,12 +84,12 @@ def exact_log_mel(samples: np.ndarray) -> np.ndarray:
 def start(root: str, name: str, side: str) -> None:
     """Prepare a worker process of a pool."""
     global _samples, _extract
-    recordings = Recordings.open(root)
+    recordings = Recordings.open(root, own=True)
     if side == "torch":
         import soundfile
 
         log_mel = torch_log_mel()
-        _samples = lambda file: soundfile.read(f"{root}/{file}", dtype="float32")[0]  # noqa: E731
+        _samples = lambda file: soundfile.read(os.path.join(root, file), dtype="float32")[0]  # noqa: E731
         _extract = log_mel
     else:
         _samples = lambda file: audio.decode(audio.fetch(recordings, file))  # noqa: E731
@@ -106,32 +107,30 @@ def run_side(manifest: str, name: str, side: str) -> None:
     if side == "process_files":
         import opensmile
 
-        config = str(FEATURES_CONFIG)
-        smile = opensmile.Smile(config, "all", num_workers=WORKERS, multiprocessing=True)
-        print(len(smile.process_files([f"{table.root}/{file}" for file in files])))
+        smile = opensmile.Smile(
+            str(emobase_lld45.CONFIG_FILE), "all", num_workers=WORKERS, multiprocessing=True
+        )
+        print(len(smile.process_files([os.path.join(table.root, file) for file in files])))
         return
     context = multiprocessing.get_context("spawn")
     with context.Pool(WORKERS, start, (table.root, name, side)) as pool:
         print(sum(pool.imap_unordered(work, files, chunksize=4)))
 
 
-FEATURES_CONFIG = Path(sys.modules["features.sets.emobase_lld45"].__file__ or "").with_suffix(
-    ".conf"
-)
-
-
-def seconds(command: list[str], folder: Path) -> float:
-    """Wall time of a command."""
+def seconds(command: list[str], folder: Path) -> tuple[float, float]:
+    """Wall time of a command, and the CPU time of all its processes."""
     # A core for each process, on every side. Joblib counts this variable as the number of CPUs.
     kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment = kept | {"OMP_NUM_THREADS": "1", "LOKY_MAX_CPU_COUNT": str(WORKERS)}
-    began = time.perf_counter()
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env=environment, cwd=folder
     )
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-    return time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - began, cpu
 
 
 def of_values(values: list[float], digits: int) -> str:
@@ -143,7 +142,7 @@ def of_values(values: list[float], digits: int) -> str:
 def commands(manifest: Path, name: str, classes: str, rounds: int, folder: Path) -> None:
     """Print the table of whole commands of a feature set."""
     sides = ["bare", "process_files"] if name == "emobase_lld45" else ["bare", "torch"]
-    times: dict[str, list[float]] = {side: [] for side in ("ser extract", *sides)}
+    times: dict[str, list[tuple[float, float]]] = {side: [] for side in ("ser extract", *sides)}
     own = [sys.executable, str(Path(__file__).resolve())]
     for number in range(rounds):
         config = folder / f"{name}{number}.yaml"
@@ -155,13 +154,14 @@ def commands(manifest: Path, name: str, classes: str, rounds: int, folder: Path)
         times["ser extract"].append(seconds(program, folder))
         for side in sides:
             times[side].append(seconds([*own, str(manifest), "--side", name, side], folder))
-    ours = times["ser extract"]
-    print(f"\n| {name}: whole command | seconds, median (range) | ratio | target |")
-    print(f"|---|---|---|---|\n| `ser extract` | {of_values(ours, 1)} | | |")
-    for side in sides:
-        ratios = [other / mine for other, mine in zip(times[side], ours, strict=True)]
-        target = TARGETS.get((name, side), "")
-        row = (SIDES[side], of_values(times[side], 1), of_values(ratios, 2), f"{target}")
+    print(f"\n| {name}: whole command | seconds | CPU seconds | ratio of seconds | target |")
+    print("|---|---|---|---|---|")
+    for side, values in times.items():
+        wall, cpu = ([value[i] for value in values] for i in (0, 1))
+        ratios = [other / mine[0] for other, mine in zip(wall, times["ser extract"], strict=True)]
+        ratio = of_values(ratios, 2) if side in SIDES else ""
+        target = f"{TARGETS.get((name, side), '')}"
+        row = (SIDES.get(side, f"`{side}`"), of_values(wall, 1), of_values(cpu, 1), ratio, target)
         print(f"| {' | '.join(row)} |", flush=True)
 
 
@@ -206,7 +206,7 @@ def main() -> None:
         run_side(str(options.manifest), *options.side)
         return
     whole = read_manifest(str(options.manifest))
-    rows = whole.table.take(range(0, len(whole.table), options.step))
+    rows = whole.table.take(list(range(0, len(whole.table), options.step)))
     files = [f"{Path(whole.root).resolve()}/{file}" for file in rows["file"].to_pylist()]
     classes = ", ".join(sorted({label for label in rows["emotion"].to_pylist() if label}))
     with tempfile.TemporaryDirectory() as name:

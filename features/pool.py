@@ -1,7 +1,7 @@
 """The extraction on this machine: a pool of processes, without Ray.
 
 A worker process is started afresh, because a fork copies the locks of the threads of pyarrow and
-Ray. The standard library's pool has three gaps, which `_start` and `_Workers` close:
+Ray. The standard library's pool has three gaps, which `_prepared_start` and `_start` close:
 
 - its workers import the program's main file again, and a script without `if __name__ ==
   "__main__"` would then run twice;
@@ -101,8 +101,13 @@ def _results(
 def _pool(extractor: Extractor, size: int) -> Iterator[ProcessPoolExecutor]:
     """A pool whose workers end with this context, or with this process, even inside a batch."""
     life, end = multiprocessing.Pipe(duplex=False)
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(size, context, initializer=_start, initargs=(life, extractor))
+    with _prepared_start():  # this starts the process that counts the pool's semaphores
+        pool = ProcessPoolExecutor(
+            size,
+            multiprocessing.get_context("spawn"),
+            initializer=_start,
+            initargs=(life, extractor),
+        )
     try:
         yield pool
     finally:
@@ -113,7 +118,7 @@ def _pool(extractor: Extractor, size: int) -> Iterator[ProcessPoolExecutor]:
 
 @contextmanager
 def _prepared_start() -> Iterator[None]:
-    """The state of this process in which the pool starts a worker, which it does for a task."""
+    """The state of this process in which the pool starts processes."""
     main = sys.modules["__main__"]
     before = {name: os.environ.get(name) for name in _ENVIRONMENT}
     # Workers inherit the mask, so Ctrl-C reaches only this process.
