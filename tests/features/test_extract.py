@@ -306,7 +306,7 @@ from features.manifest import read_manifest
 from features.storage import Storage
 manifest = read_manifest({copy.root + "/manifest.parquet"!r})
 store = extract(manifest, EmobaseConfig(), Storage.open({str(tmp_path / "store")!r}))
-assert not {"ray", "opensmile", "joblib"} & set(sys.modules)
+assert not {{"ray", "opensmile", "joblib"}} & set(sys.modules)
 print(store.load(manifest, EmobaseConfig()).fingerprint)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
