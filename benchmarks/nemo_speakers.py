@@ -26,13 +26,9 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "nemo.yaml"
 
 def main(manifest: str, storage: str = "runs") -> None:
     """Print one line for each protocol."""
-    import ray
-
     configuration = load(str(EXAMPLE), [f"corpus.root={manifest}"])
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     plan = plan_folds(configuration)
     prepared = prepare(plan, Storage.open(storage), lambda done, total, error: None)
-    ray.shutdown()
     data = prepared.dataset
     turns = [data.frames[a:b] for a, b in zip(data.offsets[:-1], data.offsets[1:], strict=True)]
     functionals = np.stack([np.r_[turn.mean(axis=0), turn.std(axis=0)] for turn in turns])

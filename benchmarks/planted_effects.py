@@ -66,7 +66,7 @@ class Trial:
         return hashlib.sha1(text.encode()).hexdigest()[:16]
 
     def prepared(self, folder: Path) -> Prepared:
-        """Return the data. The corpus must exist; missing features are extracted with Ray."""
+        """Return the data. The corpus must exist; missing features are extracted."""
         plan = plan_folds(self.effect.configuration(self.model, self.seed, folder))
         return prepare(plan, Storage.open(str(folder)), lambda done, total, error: None)
 
@@ -89,21 +89,14 @@ def read_results(file: Path) -> dict[str, Row]:
     return results
 
 
-def make_corpora(trials: Iterable[Trial], folder: Path, workers: int) -> None:
-    """Make the corpora of the trials and extract their features. Only this step needs Ray."""
-    import ray
-
+def make_corpora(trials: Iterable[Trial], folder: Path) -> None:
+    """Make the corpora of the trials and extract their features."""
     first = {corpus_folder(t.effect.settings(t.seed), folder): t for t in trials}
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
-    try:
-        for number, (root, trial) in enumerate(first.items(), start=1):
-            began = time.monotonic()
-            make_demo_corpus(str(root), trial.effect.settings(trial.seed))
-            trial.prepared(folder)
-            report(f"corpus {number} of {len(first)}: {time.monotonic() - began:.0f} s")
-    finally:
-        ray.shutdown()
+    for number, (root, trial) in enumerate(first.items(), start=1):
+        began = time.monotonic()
+        make_demo_corpus(str(root), trial.effect.settings(trial.seed))
+        trial.prepared(folder)
+        report(f"corpus {number} of {len(first)}: {time.monotonic() - began:.0f} s")
 
 
 Task = tuple[Fold, Dataset, Configuration, int]
@@ -293,7 +286,7 @@ def main() -> None:
     results = read_results(file)
     missing = [trial for trial in trials if trial.key() not in results]
     if missing:
-        make_corpora(missing, folder, arguments.jobs)
+        make_corpora(missing, folder)
         # New processes: a fork would inherit threads of torch and pyarrow in an unknown state.
         with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool:
             for number, trial in enumerate(missing, start=1):

@@ -76,7 +76,7 @@ def main() -> None:
     folder: Path = arguments.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     trials = [Trial(SPEAKER_STYLE, "ssa_crnn_r", seed) for seed in arguments.seeds]
-    make_corpora(trials, folder, arguments.jobs)
+    make_corpora(trials, folder)
     print("| attention | seed | UA | speaker recognised by embedding | segments that use both |")
     print("|---|---|---|---|---|")
     with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool:

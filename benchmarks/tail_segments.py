@@ -25,13 +25,12 @@ from nemo_models import configuration as nemo_configuration
 from planted_effects import corpus_folder, make_demo_corpus, report, row_of
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
-from features.errors import FeatureError
 from features.storage import Storage
 from orchestrator.config.parsing import parse
 from orchestrator.config.sections import Configuration
 from orchestrator.data.dataset import Dataset, Indices, Pieces
 from orchestrator.data.folds import Fold
-from orchestrator.data.prepare import Prepared, plan_folds, prepare
+from orchestrator.data.prepare import plan_folds, prepare
 from orchestrator.training.fold_run import FoldRun, Row
 from orchestrator.training.runs import fold_run
 
@@ -116,21 +115,6 @@ def cases(manifest: str, folder: Path, splits: int) -> dict[str, list[Configurat
     return found
 
 
-def prepare_with_ray(config: Configuration, folder: Path) -> Prepared:
-    """Return the data of a configuration. Missing features are extracted with Ray."""
-    import ray
-
-    plan, storage = plan_folds(config), Storage.open(str(folder))
-    try:
-        return prepare(plan, storage, lambda done, total, error: None)
-    except FeatureError:  # features are missing
-        ray.init(address="local", include_dashboard=False, log_to_driver=False)
-        try:
-            return prepare(plan, storage, lambda done, total, error: None)
-        finally:
-            ray.shutdown()
-
-
 def table(case: str, results: list[list[Row]]) -> str:
     """Return the rules of one case in Markdown: means over splits, then differences."""
     lines = [f"**{case}**", "", "| rule | UA, all | UA, cut | loss, all | loss, cut |"]
@@ -180,7 +164,7 @@ def main() -> None:
             keys = [(case, config.training.seed, f"{n}") for n in range(config.folds.folds)]
             if all(key in done for key in keys):
                 continue
-            prepared = prepare_with_ray(config, folder)
+            prepared = prepare(plan_folds(config), Storage.open(str(folder)), lambda *_: None)
             tasks = [(fold, prepared.dataset, config) for fold in prepared.folds]
             with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool:
                 for key, scores in zip(keys, pool.imap(train, tasks), strict=True):

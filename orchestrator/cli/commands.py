@@ -127,7 +127,7 @@ def extract(config: ConfigFile, overrides: Overrides = []) -> None:  # noqa: B00
     from orchestrator import load
     from orchestrator.data.corpus import read_corpus
     from orchestrator.progress import Narrator
-    from orchestrator.sweep.connection import cluster
+    from orchestrator.sweep.connection import given_cluster
 
     configuration = load(config, overrides)
     manifest = read_corpus(configuration.corpus).manifest
@@ -137,8 +137,10 @@ def extract(config: ConfigFile, overrides: Overrides = []) -> None:  # noqa: B00
     def progress(done: int, total: int, error: str | None) -> None:
         narrator.bar("features", done, total)
 
-    with cluster(), narrator.bars():
-        store = extract_features(manifest, configuration.features, storage, progress)
+    with given_cluster() as given, narrator.bars():
+        store = extract_features(
+            manifest, configuration.features, storage, progress, on_cluster=given
+        )
     errors = store.errors()
     print(f"{len(manifest.table) - len(errors)} utterances have features in {store.storage.root}")
     check_errors(store, configuration.features)

@@ -139,9 +139,14 @@ def _previous_rows(table: pa.Table) -> tuple[Indices, Indices]:
 
 
 def prepare(
-    plan: Plan, storage: Storage, progress: Callable[[int, int, str | None], None]
+    plan: Plan,
+    storage: Storage,
+    progress: Callable[[int, int, str | None], None],
+    on_cluster: bool = False,
 ) -> Prepared:
     """Extract the features that are missing, and put all data into arrays.
+
+    on_cluster : whether Ray's workers extract, instead of processes of this machine
 
     Utterances without features are dropped. The folds are then made and audited again, because
     the scheme may divide the remaining utterances in another way. Raises FeatureError if more
@@ -149,7 +154,13 @@ def prepare(
     copies of a recording are in two parts that the scheme promises to keep apart.
     """
     configuration, manifest = plan.configuration, plan.corpus.manifest
-    store = extract(manifest, configuration.features, storage.child("features"), progress)
+    store = extract(
+        manifest,
+        configuration.features,
+        storage.child("features"),
+        progress,
+        on_cluster=on_cluster,
+    )
     check_errors(store, configuration.features)
     features, frames = _load(store, manifest, configuration.features, plan.normalize)
 

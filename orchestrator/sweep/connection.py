@@ -46,6 +46,21 @@ def cluster() -> Iterator[bool]:
         ray.shutdown()
 
 
+@contextmanager
+def given_cluster() -> Iterator[bool]:
+    """As `cluster`, but never starts a local Ray. Returns whether there is a cluster.
+
+    There is one if Ray is initialised already, or if RAY_ADDRESS is set.
+    """
+    # Without an import of Ray, which takes half a second.
+    ray = sys.modules.get("ray")
+    if os.environ.get("RAY_ADDRESS") or (ray is not None and ray.is_initialized()):
+        with cluster():
+            yield True
+    else:
+        yield False
+
+
 def start_local(**options: Any) -> None:
     """Start a local Ray. `options` are `ray.init`'s.
 

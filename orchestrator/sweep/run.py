@@ -56,14 +56,22 @@ def run_sweep(configuration: Configuration, narrator: Narrator, fork: str | None
         resources = choose_resources(plan.configuration, len(plan.folds), ledger.has_sweep())
         if local:
             check_this_machine(resources)
-        run(plan, space, ledger, narrator, source)
+        run(plan, space, ledger, narrator, source, on_cluster=not local)
     return ledger
 
 
 def run(
-    plan: Plan, space: Space, ledger: Ledger, narrator: Narrator, source: Ledger | None = None
+    plan: Plan,
+    space: Space,
+    ledger: Ledger,
+    narrator: Narrator,
+    source: Ledger | None = None,
+    on_cluster: bool = False,
 ) -> None:
-    """As `run_sweep`, for a driver that holds the lease, with Ray initialised."""
+    """As `run_sweep`, for a driver that holds the lease, with Ray initialised.
+
+    on_cluster : whether Ray's workers extract the features, instead of processes of this machine
+    """
     configuration = plan.configuration
     for note in plan.notes:  # before the extraction, which may take hours
         narrator.say(note)
@@ -72,6 +80,7 @@ def run(
             plan,
             Storage.open(configuration.storage),
             lambda done, total, _: narrator.bar("features", done, total),
+            on_cluster,
         )
     for note in prepared.notes:
         if note not in plan.notes:

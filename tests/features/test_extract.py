@@ -1,4 +1,4 @@
-"""Extraction on real Ray actors: it resumes, it is exact, and it names each failed utterance."""
+"""Extraction in real processes: it resumes, it is exact, and it names each failed utterance."""
 
 import dataclasses
 import os
@@ -15,12 +15,13 @@ import pytest
 import soundfile
 
 from features.errors import FeatureError, StorageError
-from features.extract import _Extractor, extract, extraction_hash, shards_folder
+from features.extract import extract, extraction_hash, shards_folder
+from features.extractor import Extractor
 from features.manifest import Manifest, normalise, read_manifest
 from features.recordings import Recordings
 from features.sets import FEATURES
 from features.sets.emobase_lld45 import EmobaseConfig
-from features.shards import TASK_SCHEMA, read_index
+from features.shards import read_index
 from features.storage import Storage
 from features.store import FeatureStore, check_errors
 from tests.support.extraction import CONFIG, run, samples_of
@@ -51,9 +52,7 @@ def raw(store: FeatureStore, manifest: Manifest) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def extracted(
-    ray_cluster: None, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, pa.Table, list]:
+def extracted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pa.Table, list]:
     """A folder with `audio` and `store`, the manifest's table, and the calls of `progress`."""
     folder = tmp_path_factory.mktemp("extracted")
     (folder / "audio").mkdir()
@@ -76,7 +75,6 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "audio"
 
 
-@pytest.mark.usefixtures("ray_cluster")
 class TestExtraction:
     def test_values_are_those_of_the_file(
         self, extracted: tuple[Path, pa.Table, list], copy: Manifest, tmp_path: Path
@@ -286,22 +284,6 @@ class TestExtraction:
         with pytest.raises(StorageError, match=r"cannot write .*speaker=s.*: File exists"):
             extract(manifest_of(root, ["a.wav"], ["s"]), CONFIG, storage)
 
-    def test_a_crashing_worker_is_a_feature_error(
-        self, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        class Crash:
-            """Stands in for an extractor that runs out of memory."""
-
-            def __init__(self, *_: object) -> None: ...
-
-            def __call__(self, batch: pa.Table) -> pa.Table:
-                os._exit(1)
-
-        soundfile.write(root / "a.wav", tone(), 16_000)
-        monkeypatch.setattr("features.extract._Extractor", Crash)
-        with pytest.raises(FeatureError, match="a worker of the extraction crashed: The actor"):
-            run(manifest_of(root, ["a.wav"], ["s"]), tmp_path / "store")
-
     def test_real_speech(self, nemo: Path, tmp_path: Path) -> None:
         manifest = read_manifest(str(nemo / "manifest.csv"))
         manifest = Manifest(manifest.table.slice(0, 12), manifest.root)
@@ -313,7 +295,7 @@ class TestExtraction:
         assert np.abs(features.frames).max() < 50
 
 
-def test_a_second_run_needs_no_ray(copy: Manifest, tmp_path: Path) -> None:
+def test_a_second_run_starts_nothing(copy: Manifest, tmp_path: Path) -> None:
     first, _ = run(copy, tmp_path / "store")
     pq.write_table(copy.table, f"{copy.root}/manifest.parquet")
     code = f"""
@@ -324,31 +306,11 @@ from features.manifest import read_manifest
 from features.storage import Storage
 manifest = read_manifest({copy.root + "/manifest.parquet"!r})
 store = extract(manifest, EmobaseConfig(), Storage.open({str(tmp_path / "store")!r}))
-assert "ray" not in sys.modules and "opensmile" not in sys.modules
+assert not {{"ray", "opensmile", "joblib"}} & set(sys.modules)
 print(store.load(manifest, EmobaseConfig()).fingerprint)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [first.load(copy, CONFIG).fingerprint]
-
-
-def test_work_without_ray_is_refused(root: Path, tmp_path: Path) -> None:
-    code = f"""
-import ray, pyarrow as pa
-from features.errors import FeatureError
-from features.sets.emobase_lld45 import EmobaseConfig
-from features.extract import extract
-from features.manifest import Manifest, normalise
-from features.storage import Storage
-table = pa.table({{"file": ["a.wav"], "speaker": ["s"], "emotion": ["neu"]}})
-open({str(root / "a.wav")!r}, "wb").write(b"x")
-try:
-    extract(Manifest(normalise(table), {str(root)!r}), EmobaseConfig(),
-            Storage.open({str(tmp_path)!r}))
-except FeatureError as error:
-    print(error, ray.is_initialized())
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "call ray.init() first False" in done.stdout
 
 
 @pytest.mark.usefixtures("no_ffmpeg")
@@ -362,11 +324,10 @@ def test_a_missing_decoder_is_no_fault_of_the_file(root: Path, tmp_path: Path) -
         {"id": f"{n}", "file": f"{n}.m4a", "start": None, "end": None, "speaker": "s", "source": n}
         for n in "ab"
     ]
-    extractor = _Extractor(CONFIG.name, Recordings.open(str(root)), shards_storage)
-    status = extractor(pa.Table.from_pylist(tasks, schema=TASK_SCHEMA)).to_pylist()
-    assert [row["stored"] for row in status] == [False, True]
-    assert "MP4 or M4A needs ffmpeg, which is not installed" in status[0]["error"]
-    assert "truncated" in status[1]["error"]
+    status = Extractor(CONFIG.name, Recordings.open(str(root)), shards_storage)(tasks)
+    assert [row.stored for row in status] == [False, True]
+    assert "MP4 or M4A needs ffmpeg, which is not installed" in str(status[0].error)
+    assert "truncated" in str(status[1].error)
     assert [key.file for key in read_index(shards_storage)] == ["b.m4a"]
 
 

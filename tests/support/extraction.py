@@ -1,20 +1,21 @@
 """Extraction in tests: run it, and decode the recordings that it reads."""
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from features import audio
-from features import extract as module
 from features.extract import extract
+from features.extractor import Extractor, Status
 from features.manifest import Manifest
-from features.recordings import Recordings
 from features.sets import FeatureConfig
 from features.sets.emobase_lld45 import EmobaseConfig
-from features.shards import TASK_SCHEMA, Row
+from features.shards import Row
 from features.storage import Storage
 from features.store import FeatureStore
 
@@ -26,11 +27,17 @@ def run(
     folder: Path,
     workers: int | None = None,
     config: FeatureConfig = CONFIG,
+    on_cluster: bool = False,
 ) -> tuple[FeatureStore, list]:
     """Extract into `folder`. Returns the store, and the calls of `progress`."""
     calls: list = []
     store = extract(
-        manifest, config, Storage.open(str(folder)), lambda *args: calls.append(args), workers
+        manifest,
+        config,
+        Storage.open(str(folder)),
+        lambda *args: calls.append(args),
+        workers,
+        on_cluster,
     )
     return store, calls
 
@@ -41,21 +48,49 @@ def samples_of(root: str, file: str) -> np.ndarray:
 
 
 def run_without_ray(manifest: Manifest, storage: Storage, config: FeatureConfig) -> FeatureStore:
-    """As `features.extract.extract`, with its actor in this process instead of Ray Data."""
+    """As `features.extract.extract`, in this process instead of a pool."""
 
-    def compute(
-        name: str,
-        batches: list[list[Row]],
-        recordings: Recordings,
-        shards: Storage,
-        workers: int | None,
-    ) -> Iterator[tuple[str, str | None, bool]]:
-        actor = module._Extractor(name, recordings, shards)
+    def compute(extractor: Extractor, batches: list[list[Row]], _: object) -> Iterator[Status]:
         for batch in batches:
-            for row in actor(pa.Table.from_pylist(batch, schema=TASK_SCHEMA)).to_pylist():
-                assert row["failure"] is None
-                yield row["id"], row["error"], row["stored"]
+            yield from extractor(batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_compute", compute)
+        patch.setattr("features.pool.compute", compute)
         return extract(manifest, config, storage)
+
+
+class Crashing(Extractor):
+    """Kills its process when it gets a file, as the kernel does if memory is short.
+
+    The file `crash` beside the recordings has the name of this recording and the number of
+    crashes. `crashes` has one letter for each crash.
+    """
+
+    def __call__(self, batch: list[Row]) -> list[Status]:
+        folder = Path(self.recordings.root)
+        name, times = (folder / "crash").read_text().split()
+        path = folder / "crashes"
+        crashes = len(path.read_text()) if path.exists() else 0
+        if crashes < int(times) and any(row["file"] == name for row in batch):
+            path.write_text("x" * (crashes + 1))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(batch)
+
+
+class Failing(Extractor):
+    """Has an error in its code, for one recording."""
+
+    def __call__(self, batch: list[Row]) -> list[Status]:
+        if any(row["file"] == "d3.wav" for row in batch):
+            raise ZeroDivisionError("d3.wav")
+        return super().__call__(batch)
+
+
+class Slow(Extractor):
+    """Says that it works, and then works for a long time."""
+
+    def __call__(self, batch: list[Row]) -> list[Status]:
+        Path("store").mkdir(exist_ok=True)
+        Path("store", f"busy-{os.getpid()}").touch()
+        time.sleep(600)
+        return super().__call__(batch)

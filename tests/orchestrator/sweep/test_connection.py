@@ -98,14 +98,13 @@ def test_a_home_that_can_be_written_keeps_its_token(tmp_path: Path) -> None:
     assert (tmp_path / ".ray" / "auth_token").read_text() == "mine"
 
 
-def test_one_extraction_in_a_hostile_place(tmp_path: Path, spoken: Path) -> None:
-    """No home, a long TMPDIR, ASCII only, and files with the names of packages."""
+def in_a_hostile_place(tmp_path: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command without a home, with a long TMPDIR, ASCII, and files that hide packages."""
     for name in ("features", "orchestrator", "ser_models", "torch", "numpy"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('a file of another project')")
     (tmp_path / "file").touch()
-    config = configure(tmp_path, spoken, storage=str(tmp_path / "łódź"))
-    done = subprocess.run(
-        [Path(sys.executable).parent / "ser", "extract", config],
+    return subprocess.run(
+        command,
         env={
             **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
             "HOME": str(tmp_path / "file" / "home"),
@@ -118,14 +117,31 @@ def test_one_extraction_in_a_hostile_place(tmp_path: Path, spoken: Path) -> None
         check=False,
         timeout=400,
     )
+
+
+def test_one_extraction_in_a_hostile_place(tmp_path: Path, spoken: Path) -> None:
+    config = configure(tmp_path, spoken, storage=str(tmp_path / "łódź"))
+    done = in_a_hostile_place(tmp_path, Path(sys.executable).parent / "ser", "extract", config)
     assert done.returncode == 0, done.stderr
     assert "108 utterances have features in" in done.stdout
     assert r"\u0142\xf3d\u017a" in done.stdout
     assert "Traceback" not in done.stderr
 
 
+def test_a_local_ray_in_a_hostile_place(tmp_path: Path) -> None:
+    code = """
+from orchestrator.sweep.connection import cluster
+with cluster():
+    import ray
+    print(ray.get(ray.remote(lambda: __import__("features.extract").__name__).remote()))
+"""
+    done = in_a_hostile_place(tmp_path, sys.executable, "-P", "-c", code)
+    assert (done.returncode, done.stdout) == (0, "features\n"), done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @needs_unshare
-@pytest.mark.parametrize("name", ["extract", "train", "sweep"])
+@pytest.mark.parametrize("name", ["train", "sweep"])
 def test_without_loopback_a_command_ends_in_one_line(
     tmp_path: Path, spoken: Path, name: str
 ) -> None:

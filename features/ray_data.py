@@ -1,0 +1,110 @@
+"""The extraction on a cluster: an actor pool of Ray Data."""
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+
+from features.errors import FeatureError, StorageError
+from features.extractor import Extractor, Status
+from features.shards import TASK_SCHEMA, Row
+
+
+def compute(
+    extractor: Extractor, batches: list[list[Row]], workers: int | None
+) -> Iterator[Status]:
+    """Extract the batches on Ray; yield the status of each utterance.
+
+    workers : actors of one CPU; by default as many as the cluster has CPUs
+
+    Raises FeatureError if Ray is not initialised, or if the workers keep crashing or cannot import
+    this program.
+    """
+    import ray
+    import ray.data
+
+    if not ray.is_initialized():
+        raise FeatureError("features are missing and Ray is not running: call ray.init() first")
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    size = max(1, min(workers or cpus, len(batches)))
+    tables = [pa.Table.from_pylist(batch, schema=TASK_SCHEMA) for batch in batches]
+    with _quiet_ray_data():
+        with warnings.catch_warnings():
+            # Ray 2.60 deprecates max_task_retries without a replacement.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            dataset = ray.data.from_arrow(tables).map_batches(
+                _Actor,
+                fn_constructor_args=(extractor,),
+                batch_size=None,  # one block is one batch is one shard
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(size=size),
+                num_cpus=1,
+                # Without a limit, a batch that always crashes its worker is retried forever.
+                max_task_retries=3,
+            )
+        try:
+            for row in dataset.iter_rows():
+                if row["failure"]:
+                    raise StorageError(row["failure"])
+                yield Status(row["id"], row["error"], row["stored"])
+        except ray.exceptions.RayTaskError:
+            raise  # an error in our code
+        except ray.exceptions.RayError as error:
+            if cause := re.search(r"^\s*(ModuleNotFoundError|ImportError): (.+)", str(error), re.M):
+                raise FeatureError(
+                    f"a worker of the extraction cannot import this program ({cause[2]}). Install "
+                    f"the same version of it on every node, then run the same command"
+                ) from error
+            raise FeatureError(
+                f"a worker of the extraction crashed: {str(error).strip().splitlines()[0]} "
+                "Finished utterances are kept: give each worker more memory, or start Ray with "
+                "fewer CPUs, then run the same command"
+            ) from error
+
+
+_SCHEMA = pa.schema(
+    [("id", pa.string()), ("error", pa.string()), ("stored", pa.bool_()), ("failure", pa.string())]
+)
+
+
+class _Actor:
+    """Runs an `Extractor` on the blocks of Ray Data."""
+
+    def __init__(self, extractor: Extractor) -> None:
+        self.extractor = extractor
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        rows = batch.to_pylist()
+        try:
+            status = [{**row._asdict(), "failure": None} for row in self.extractor(rows)]
+        except StorageError as error:  # returned, because Ray Data drops the cause of an exception
+            status = [{"id": rows[0]["id"], "stored": False, "failure": str(error)}]
+        return pa.Table.from_pylist(status, schema=_SCHEMA)
+
+
+@contextmanager
+def _quiet_ray_data() -> Iterator[None]:
+    """Hide Ray Data's progress bars and its log on the console: `progress` replaces them."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    # Ray Data 2.60 warns in the second logger that its progress bars are off. In the third, it
+    # prints the trace of every error that it raises.
+    levels = {
+        "ray.data": logging.WARNING,
+        "ray.data._internal.progress": logging.ERROR,
+        "ray.data.exceptions": logging.CRITICAL,
+    }
+    bars, before = context.enable_progress_bars, {n: logging.getLogger(n).level for n in levels}
+    context.enable_progress_bars = False
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        context.enable_progress_bars = bars
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
