@@ -9,10 +9,9 @@ import torch
 from orchestrator.data.dataset import Dataset, Indices, Pieces
 from ser_models.sequences import Padded
 
-
 GROUP = 8
-"""Batches in a group of training that is sorted by length. `benchmarks/padding.py --groups` measures
-it: larger groups save little more, and leave less to chance."""
+"""Batches in a group of training that is sorted by length. Larger groups save little more padding,
+and leave less to chance: `benchmarks/padding.py` prints the shares of real frames."""
 
 
 class Batch(NamedTuple):
@@ -42,9 +41,9 @@ def make_batch(dataset: Dataset, pieces: Pieces) -> Batch:
 def longest_turns(dataset: Dataset, pieces: Pieces) -> Indices:
     """Return the frames of each piece or of its longer context turn, whichever is longest.
 
-    A batch is padded three times: its pieces, and both kinds of context turns. Batches of pieces
-    that are alike in this length had the least padding of all in `benchmarks/padding.py`. The sum
-    of the three lengths, or the length of the piece alone, saved less than half as much.
+    A batch is padded three times: its pieces, and both kinds of context turns. If pieces are sorted
+    by the longest of the three, a batch has less padding than if they are sorted by the sum, or by
+    the piece alone. `benchmarks/padding.py` compares the three.
     """
     context = (dataset.whole(rows[pieces.rows]).lengths for rows in (dataset.own, dataset.other))
     return np.maximum.reduce([pieces.lengths, *context])
