@@ -5,7 +5,7 @@ seconds. The functions that the classes call do not.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -51,7 +51,8 @@ class Optimizer:
             steps, means, squares = (
                 [state[name] for state in own] for name in ("step", "exp_avg", "exp_avg_sq")
             )
-            common = {"lr": self.learning_rate, "weight_decay": decay, "eps": _EPSILON, **_BETAS}
+            common: dict[str, Any] = {"lr": self.learning_rate, "weight_decay": decay}
+            common |= {"eps": _EPSILON, **_BETAS}
             if self.kind == "adam":
                 adam(
                     parameters, gradients, means, squares, [], steps,
