@@ -10,7 +10,8 @@ from torch import nn
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.training.batches import make_batch
-from orchestrator.training.gradient import OPTIMIZERS, GradientRun
+from orchestrator.training.gradient import GradientRun
+from orchestrator.training.optimizers import Optimizer
 from orchestrator.training.seeds import seeded
 from ser_models import MODELS, Model
 from ser_models.acrnn import ACRNN, CHANNELS, SLOPE
@@ -76,7 +77,7 @@ def train_speaker_first(run: GradientRun, epochs: int) -> None:
     assert isinstance(model, SSACRNN)
     parameters = [p for name, p in model.named_parameters() if name.startswith("speaker_")]
     rate = run.training.learning_rate
-    optimizer = OPTIMIZERS[run.training.optimizer](parameters, lr=rate, weight_decay=0)
+    optimizer = Optimizer(run.training.optimizer, [(parameters, 0.0)], rate)
     model.train()
     for run.epoch in range(-epochs, 0):  # batches and dropout are not those of a later epoch
         with seeded(run.device, run.training.seed, run.fold.name, run.epoch):

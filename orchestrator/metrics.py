@@ -1,7 +1,7 @@
 """Scores, intervals and tests, as pure functions of labels. No Ray, no files.
 
-UA and UAR are the same number: the mean over classes of recall. WA is accuracy. scikit-learn
-computes the scores, and scipy the distributions.
+UA and UAR are the same number: the mean over classes of recall. WA is accuracy. Tests compare the
+scores with scikit-learn's, bit for bit. scipy computes the distributions.
 
 Labels are elements of `classes`. If the classes have names, integer labels are positions in
 `classes`, as in training.
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# scikit-learn and scipy.stats take seconds to import. Every process of a trial imports this module,
-# but only some of them score, so the functions import them.
+# scikit-learn and scipy.stats take seconds to import, and every process of a trial imports this
+# module. Scores therefore need neither, and the other functions import scipy.stats themselves.
 
 Label = str | int
 Integers = NDArray[np.int64]
@@ -64,10 +64,7 @@ class McNemar(NamedTuple):
 
 
 def positions(labels: ArrayLike, classes: Sequence[Label]) -> Integers:
-    """Position of each label in `classes`, (n,). Raises ValueError for an unknown label.
-
-    scikit-learn ignores unknown labels without a warning, which would raise the score.
-    """
+    """Position of each label in `classes`, (n,). Raises ValueError for an unknown label."""
     values = np.asarray(labels)
     if values.ndim != 1:
         raise ValueError(f"labels must be one-dimensional, not of shape {values.shape}")
@@ -104,13 +101,12 @@ def scores(truth: ArrayLike, prediction: ArrayLike, classes: Sequence[Label]) ->
 
     Raises ValueError for no utterances, unequal lengths or unknown labels.
     """
-    from sklearn.metrics import accuracy_score, recall_score
-
-    true, predicted = _pair(truth, prediction, classes)
-    labels = range(len(classes))
-    recalls = recall_score(true, predicted, labels=labels, average=None, zero_division=np.nan)
+    counts = confusion(truth, prediction, classes)
+    hits, of_class = np.diagonal(counts), counts.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        recalls = hits / of_class
     by_class = dict(zip(classes, map(float, recalls), strict=True))
-    return Scores(float(np.nanmean(recalls)), float(accuracy_score(true, predicted)), by_class)
+    return Scores(float(np.nanmean(recalls)), float(hits.sum() / counts.sum()), by_class)
 
 
 def confusion(truth: ArrayLike, prediction: ArrayLike, classes: Sequence[Label]) -> Integers:

@@ -5,7 +5,7 @@ from torch import nn
 
 from ser_models.attention import DotAttention
 from ser_models.base import EmotionModel, check_sizes
-from ser_models.sequences import MaskedRecurrence, Output, Padded
+from ser_models.sequences import Dropout, MaskedRecurrence, Output, Padded
 
 
 class BiLSTMAttention(EmotionModel):
@@ -36,7 +36,7 @@ class BiLSTMAttention(EmotionModel):
         check_sizes(dense_size=dense_size, hidden_size=hidden_size)
         self.first = nn.Linear(dims, dense_size)
         self.second = nn.Linear(dense_size, dense_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         # The recurrence also applies dropout to its inputs, the outputs of the second layer.
         self.recurrence = MaskedRecurrence(
             nn.LSTM, dense_size, hidden_size, dropout, bidirectional=True

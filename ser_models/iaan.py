@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ser_models.attention import BahdanauAttention, InteractionAttention
 from ser_models.base import EmotionModel, check_sizes
-from ser_models.sequences import MaskedRecurrence, Output, Padded
+from ser_models.sequences import Dropout, MaskedRecurrence, Output, Padded
 
 ContextKind = Literal["none", "previous", "random"]
 
@@ -68,7 +68,7 @@ class IAAN(EmotionModel):
         pooled = hidden_size * (3 if self.predict_from_context else 1)
         self.projection = nn.Linear(pooled, projection_size)
         self.normalization = nn.LayerNorm(projection_size) if normalize_projection else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.output = nn.Linear(projection_size, classes)
 
     def decayed_parameters(self) -> list[Tensor]:

@@ -6,7 +6,7 @@ from ser_models.acrnn import SLOPE, ConvolutionalEncoder
 from ser_models.attention import DotAttention, SelfSpeakerAttention
 from ser_models.base import EmotionModel, check_sizes
 from ser_models.regularizers import RegularizedLinear, RegularizerKind
-from ser_models.sequences import Output, Padded
+from ser_models.sequences import Dropout, Output, Padded
 
 
 class SSACRNN(EmotionModel):
@@ -68,7 +68,7 @@ class SSACRNN(EmotionModel):
         self.speaker_pooling = DotAttention(size)
         self.speaker_projection = nn.Linear(size, embedding_size)
         self.speaker_output = nn.Linear(embedding_size, speakers)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, current: Padded, *context: Padded | None) -> Output:
         if (frames := current.values.shape[1]) > self.segment:

@@ -18,16 +18,14 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.optim import Adam, NAdam
 
 from orchestrator.config.sections import GradientTraining
 from orchestrator.data.dataset import Indices, Pieces
-from orchestrator.training.batches import make_batch, training_batches
+from orchestrator.training.batches import longest_turns, make_batch, training_batches
 from orchestrator.training.fold_run import FoldRun, Row, TrainingError
+from orchestrator.training.optimizers import Optimizer
 from orchestrator.training.seeds import derived_seed, seeded
 from orchestrator.training.state import State, prefixed
-
-OPTIMIZERS: dict[str, type[Adam | NAdam]] = {"adam": Adam, "nadam": NAdam}
 
 
 class GradientRun(FoldRun):
@@ -38,18 +36,19 @@ class GradientRun(FoldRun):
         assert isinstance(self.config.training, GradientTraining)
         self.training = self.config.training
         self.pieces = self.dataset.pieces(self.fold.train)
+        self.lengths = longest_turns(self.dataset, self.pieces)
         parameters = list(self.model.parameters())
         for parameter in parameters:
             # If a batch is too small for all replicas, some have no pieces. Their gradients must
             # be zeros, not None: the replicas sum them.
             parameter.grad = torch.zeros_like(parameter)
         decayed = {id(parameter) for parameter in self.model.decayed_parameters()}
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in parameters if id(p) not in decayed], "weight_decay": 0.0},
-            {"params": [p for p in parameters if id(p) in decayed]},
+        groups: list[tuple[list[Tensor], float]] = [
+            ([p for p in parameters if id(p) not in decayed], 0.0),
+            ([p for p in parameters if id(p) in decayed], self.training.weight_decay),
         ]
-        rate, decay = self.training.learning_rate, self.training.weight_decay
-        self.optimizer = OPTIMIZERS[self.training.optimizer](groups, lr=rate, weight_decay=decay)
+        kind, rate = self.training.optimizer, self.training.learning_rate
+        self.optimizer = Optimizer(kind, groups, rate)
 
     @property
     def ended(self) -> bool:
@@ -83,7 +82,8 @@ class GradientRun(FoldRun):
 
         def batches_of_pass(number: int) -> list[Indices]:
             rng = np.random.default_rng(derived_seed(training.seed, self.fold.name, number))
-            return training_batches(labels, training.batch_size, training.balanced_batches, rng)
+            size, balanced = training.batch_size, training.balanced_batches
+            return training_batches(labels, self.lengths, size, balanced, rng)
 
         if training.epoch_steps is None:
             return iter(batches_of_pass(self.epoch))
@@ -97,7 +97,7 @@ class GradientRun(FoldRun):
         """Take one step of the optimiser. Returns the logits of the whole batch, on the CPU."""
         mine = pieces.take(np.arange(self.replica.index, len(pieces.rows), self.replica.size))
         logits = torch.empty(0, len(self.dataset.classes))
-        self.optimizer.zero_grad(set_to_none=False)
+        self.model.zero_grad(set_to_none=False)
         if len(mine.rows):
             logits = self._backward(mine, len(pieces.rows))
         if self.replica.size > 1:
@@ -146,34 +146,12 @@ class GradientRun(FoldRun):
     def state(self) -> State:
         """Return the weights and the optimiser's state. The configuration has its settings."""
         progress, tensors = super().state()
-        for number, values in self.optimizer.state_dict()["state"].items():
+        for number, values in enumerate(self.optimizer.state):
             tensors |= prefixed(f"optimizer.{number}", values)
         return State(progress, tensors)
-
-    def templates(self) -> dict[str, Tensor]:
-        """Return tensors with the names, shapes and types of those in a trained fold's `state`."""
-        # The keys depend on the optimiser and on the version of Torch: one step shows them.
-        number = nn.Parameter(torch.zeros(()))
-        number.grad = torch.zeros(())
-        optimizer = OPTIMIZERS[self.training.optimizer]([number])
-        optimizer.step()
-        _, templates = super().state()
-        # The optimiser numbers the parameters in this order.
-        parameters = chain.from_iterable(group["params"] for group in self.optimizer.param_groups)
-        for index, parameter in enumerate(parameters):
-            values = {  # moments have the shape of the parameter; counts are single numbers
-                key: parameter if key.startswith("exp_avg") else value
-                for key, value in optimizer.state[number].items()
-            }
-            templates |= prefixed(f"optimizer.{index}", values)
-        return templates
 
     def load_state(self, state: State) -> None:
         """Continue from `state`, whose tensors are like `templates`."""
         super().load_state(state)
-        groups = self.optimizer.state_dict()["param_groups"]
-        values = {i: state.part(f"optimizer.{i}") for group in groups for i in group["params"]}
-        self.optimizer.load_state_dict({"state": values, "param_groups": groups})
-        for tensors in self.optimizer.state.values():
-            if "mu_product" in tensors:  # NAdam reads it at each step; on a GPU the host would wait
-                tensors["mu_product"] = tensors["mu_product"].cpu()
+        numbers = range(len(self.optimizer.state))
+        self.optimizer.load([state.part(f"optimizer.{number}") for number in numbers])

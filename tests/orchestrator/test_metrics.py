@@ -39,11 +39,13 @@ def test_scores_equal_those_of_scikit_learn(pairs: list[tuple[str, str]]) -> Non
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert ours.ua == pytest.approx(balanced_accuracy_score(truth, prediction))
-    assert ours.wa == pytest.approx(accuracy_score(truth, prediction))
+    recalls = recall_score(truth, prediction, labels=CLASSES, average=None, zero_division=np.nan)
+    assert ours.ua == np.nanmean(recalls)
+    assert ours.wa == accuracy_score(truth, prediction)
     for name in CLASSES:
         if name in truth:
             expected = recall_score(truth, prediction, labels=[name], average=None)[0]
-            assert ours.recalls[name] == pytest.approx(expected)
+            assert ours.recalls[name] == expected
         else:
             assert math.isnan(ours.recalls[name])
 
