@@ -1,11 +1,22 @@
-"""Lines that the driver prints about trials while they run."""
+"""What the driver does when trials start, report and end: it prints lines, and ends lost trials."""
 
+import math
 import time
+from collections.abc import Callable
 from typing import Any
 
+from orchestrator.config.sections import Configuration
+from orchestrator.ledger.records import TrialRecord
 from orchestrator.progress import Narrator
-from orchestrator.sweep.ray_compat import interruption_reason, release_reservations
+from orchestrator.sweep.ray_compat import (
+    end_process,
+    interruption_reason,
+    process_lost,
+    release_reservations,
+)
+from orchestrator.sweep.resources import living_nodes
 from orchestrator.sweep.search import Search
+from orchestrator.sweep.trial import LOST, with_remedy
 
 
 def name_of(trial: Any) -> str:
@@ -13,21 +24,41 @@ def name_of(trial: Any) -> str:
     return f"{trial.config['number']}-{trial.config['trial']}"
 
 
-def events(epochs: int, search: Search, narrator: Narrator) -> Any:
-    """A callback for Tune: reports events, and releases resources of interrupted trials.
+def events(
+    configuration: Configuration,
+    search: Search,
+    narrator: Narrator,
+    record_of: Callable[[dict[str, Any]], TrialRecord],
+    workers: int,
+) -> Any:
+    """A callback for Tune: reports events, ends trials at `cluster.trial_minutes`, and writes the
+    records of trials whose process is lost again and again.
 
-    epochs : largest number of epochs, for the progress bars
+    record_of : Tune's configuration of a trial -> its record before training
+    workers : of a trial
 
-    The callback raises the storage's OSError, and so ends the sweep, if the search cannot read it.
+    The callback raises the storage's OSError, and so ends the sweep, if it cannot read or write.
     """
     from ray import tune
 
+    epochs, minutes = configuration.training.last_epoch, configuration.cluster.trial_minutes
+    limit = math.inf if minutes is None else 60 * minutes
+
     class Events(tune.Callback):
-        released = 0.0
+        def __init__(self) -> None:
+            self.released = 0.0
+            self.ends: dict[str, float] = {}
+            self.nodes: dict[str, set[str]] = {}
+            self.overdue: set[str] = set()
 
         def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
             if search.storage_error is not None:
                 raise search.storage_error
+            for trial in trials:
+                if trial.status == "RUNNING" and time.monotonic() > self.ends[trial.trial_id]:
+                    self.overdue.add(trial.trial_id)
+                    self.ends[trial.trial_id] = math.inf
+                    end_process(trial)
             # A trial that starts again releases its own reservation; a waiting one cannot.
             if time.monotonic() - self.released < 5:
                 return
@@ -37,6 +68,8 @@ def events(epochs: int, search: Search, narrator: Narrator) -> Any:
                     release_reservations(search.ledger.storage, waiting.config["trial"])
 
         def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            self.ends[trial.trial_id] = time.monotonic() + limit
+            self.nodes[trial.trial_id] = set(living_nodes())
             chosen = ", ".join(
                 f"{key.split('.')[-1]} {value:.3g}"
                 if isinstance(value, float)
@@ -53,6 +86,35 @@ def events(epochs: int, search: Search, narrator: Narrator) -> Any:
                 name, note = f"trial {trial.config['number']}", f"score {result['score']:.3f}"
                 narrator.bar(name, result["epoch"], epochs, note)
 
+        def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            self._end_overdue(trial)
+            if not self.nodes[trial.trial_id] <= living_nodes().keys():
+                trial.max_failures += 1  # lost with its node: this says nothing about the trial
+
+        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            self._end_overdue(trial)
+            if search.finished.get(trial.config["number"]) is None and process_lost(trial):
+                self._fail(trial, with_remedy(LOST, interruption_reason(trial), workers))
+            self.on_trial_complete(iteration, trials, trial)
+
+        def _end_overdue(self, trial: Any) -> None:
+            """Write the record of a trial whose process was killed at its time limit.
+
+            Tune starts the trial again, and it ends at once, because it has a record.
+            """
+            if trial.trial_id in self.overdue:
+                reason = f"not finished after {minutes:g} minutes (cluster.trial_minutes)"
+                self._fail(trial, reason, seconds=limit)
+
+        def _fail(self, trial: Any, reason: str, **fields: Any) -> None:
+            record = record_of(trial.config)
+            if search.ledger.trial(record.id) is None:
+                outcome = {"status": "failed", "reason": reason, **fields}
+                record = record.model_copy(update=outcome)
+                search.ledger.write_trial(record)
+                if record.number in search.finished:
+                    search.finished[record.number] = record
+
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             number = trial.config["number"]
             narrator.remove(f"trial {number}")
@@ -63,7 +125,5 @@ def events(epochs: int, search: Search, narrator: Narrator) -> Any:
                 narrator.say(f"trial {number} complete: score {record.score:.4f}")
             else:
                 narrator.say(f"trial {number} {record.status}: {record.reason}")
-
-        on_trial_error = on_trial_complete
 
     return Events()

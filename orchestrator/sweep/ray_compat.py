@@ -308,22 +308,47 @@ def configure_tune() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def interruption_reason(trial: Any) -> str:
-    """Why a Tune trial ended without a record, in one line.
+def end_process(trial: Any) -> None:
+    """Kill the process of a Tune trial. A process that hangs cannot be asked to stop."""
+    import ray
 
-    The trial's own report is best. Tune keeps some errors (out of memory) only as text, in a file
-    of the driver that has no copy on object stores at that moment.
+    if (actor := trial.temporary_state.ray_actor) is not None:
+        ray.kill(actor)
+
+
+def _newest_error(trial: Any) -> str:
+    """The newest error of a Tune trial as text.
+
+    Tune keeps some errors (out of memory) only as text, in a file of the driver that has no copy
+    on object stores at that moment.
     """
-    if reported := (trial.last_result or {}).get("interrupted"):
-        return str(reported)
     file = Path(trial.error_file or "")
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    newest = text.rpartition("Failure # ")[2]
+    _, _, newest = text.rpartition("Failure # ")
+    return newest.partition("\n")[2]
+
+
+def process_lost(trial: Any) -> bool:
+    """Whether a Tune trial ended because its process died, and not because the process raised."""
+    text = _newest_error(trial)
+    return text.startswith("The actor died unexpectedly") or _memory_line(text) is not None
+
+
+def _memory_line(text: str) -> str | None:
+    """The line that says that Ray's memory monitor killed a process, or None."""
+    return next((line for line in text.splitlines() if "running low on memory" in line), None)
+
+
+def interruption_reason(trial: Any) -> str:
+    """Why a Tune trial ended without a record, in one line. The trial's own report is best."""
+    if reported := (trial.last_result or {}).get("interrupted"):
+        return str(reported)
+    newest = _newest_error(trial)
     if remedy := import_failure(newest):
         return remedy
     lines = newest.strip().splitlines() or ["no reason given"]
     # The memory monitor's long report continues with how it chose the process.
-    return next((line for line in lines if "running low on memory" in line), lines[-1])
+    return _memory_line(newest) or lines[-1]
 
 
 class SearcherWithoutState(Searcher):

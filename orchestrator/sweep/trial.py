@@ -1,14 +1,15 @@
-"""A trial on Ray: one Tune trial is one Ray Train run, whose workers train all folds.
+"""A trial on Ray: the Tune trial's own process trains all folds, or the workers of a Train run do.
 
-Workers form a grid, fold x replica. With W workers and K folds: if W <= K, worker w trains folds w,
-w + W, w + 2W and so on. If W = m * K, m workers train each fold, and sum their gradients over a
-process group of their own.
+A single worker needs no Train run: its controller and four helpers would start for each trial, and
+then only wait. Several workers form a grid, fold x replica. With W workers and K folds: if W <= K,
+worker w trains folds w, w + W, w + 2W and so on. If W = m * K, m workers train each fold, and sum
+their gradients over a process group of their own.
 """
 
 import os
-import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -29,7 +30,8 @@ from orchestrator.training.fold_run import FoldRun, Replica
 from orchestrator.training.runs import fold_run
 
 RESTARTS = 3
-"""How often a trial restarts from its newest checkpoint if it loses workers on nodes that live."""
+"""How often a trial that loses processes on nodes that live restarts from its checkpoint."""
+LOST = "lost again and again, as if out of memory"
 
 
 @dataclass(frozen=True)
@@ -48,41 +50,71 @@ class Assignment:
 
 
 def run_trial(assignment: Assignment) -> None:
-    """The body of a Tune trial: train its folds under Ray Train, which reports to Tune.
+    """The body of a Tune trial: train its folds, and report each epoch to Tune.
 
     A finished trial has a record. A failed trial has one too, with the reason. Raises OSError if
     the storage fails, ClusterError if a worker cannot import this program, and Ray's error if this
     process's part fails: Tune may then retry.
     """
-    import ray.exceptions
     import ray.train
 
     ledger = Ledger(assignment.storage)
     if ledger.trial(assignment.record.id) is not None:
         return  # Tune restarts a trial whose process was lost, and this trial was finished
-    limit = _time_limit(assignment, ledger)
     try:
-        _fit(assignment)
+        if assignment.resources.workers == 1:
+            _train_here(assignment, ledger)
+        else:
+            _fit(assignment)
     except ray.train.WorkerGroupError as error:
         cause = ray_compat.cause_of(error)
         if isinstance(cause, OSError):  # our storage has retried, and Train writes by itself
             raise cause from None
-        line = (str(cause).splitlines() or [""])[0]
-        memory = isinstance(cause, torch.OutOfMemoryError | ray.exceptions.OutOfMemoryError)
-        reason = f"{type(cause).__name__}: {cause}"
-        if memory or isinstance(cause, ray.exceptions.RayError):
-            event = "too little memory" if memory else "lost again and again, as if out of memory,"
-            # Fewer workers at a time do not change the result, so the same trial may succeed.
-            reason = (
-                f"{event} with {assignment.resources.workers} workers: {line}. "
-                f"Lower cluster.workers_per_trial, remove the trial's trial.json, and run again"
-            )
-        failed = assignment.record.model_copy(update={"status": "failed", "reason": reason})
-        ledger.write_trial(failed)
-    finally:
-        limit.cancel()
+        ledger.write_trial(failed(assignment, cause))
     if ledger.trial(assignment.record.id) is None:
         raise RuntimeError(f"trial {assignment.record.id} ended without a complete record")
+
+
+def failed(assignment: Assignment, cause: Exception) -> TrialRecord:
+    """The record of a trial that failed because a worker raised `cause` or was lost."""
+    import ray.exceptions
+
+    reason = f"{type(cause).__name__}: {cause}"
+    memory = isinstance(cause, torch.OutOfMemoryError | ray.exceptions.OutOfMemoryError)
+    if memory or isinstance(cause, ray.exceptions.RayError):
+        event = "too little memory" if memory else LOST
+        reason = with_remedy(event, str(cause), assignment.resources.workers)
+    return assignment.record.model_copy(update={"status": "failed", "reason": reason})
+
+
+def with_remedy(event: str, cause: str, workers: int) -> str:
+    """The reason of a trial that failed most likely because memory is too small."""
+    remedy = "Use nodes with more memory"
+    if workers > 1:  # fewer workers at a time do not change the result
+        event, remedy = f"{event} with {workers} workers", "Lower cluster.workers_per_trial"
+    line = (cause.splitlines() or [""])[0]
+    return f"{event}: {line}. {remedy}, remove the trial's trial.json, and run again"
+
+
+def _train_here(assignment: Assignment, ledger: Ledger) -> None:
+    """Train all folds in this process.
+
+    An error ends the process after the record is written: what it leaves behind, such as a broken
+    GPU context, cannot reach the next trial.
+    """
+    import ray.exceptions
+    from ray import tune
+
+    device = torch.device("cuda" if assignment.resources.gpus_per_worker > 0 else "cpu")
+    try:
+        _train(assignment, device, tune.report, World(), size=1)
+    except (OSError, ray.exceptions.RayError):
+        raise
+    except Exception as error:
+        ledger.write_trial(failed(assignment, error))
+        os._exit(1)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # trials of other processes may share the GPU
 
 
 def _fit(assignment: Assignment) -> None:
@@ -166,44 +198,33 @@ def _run(trainer: Any, assignment: Assignment) -> None:
         raise
 
 
-def _time_limit(assignment: Assignment, ledger: Ledger) -> threading.Timer:
-    """A timer that ends this process, and so the trial, after `cluster.trial_minutes`.
-
-    A process that hangs cannot be asked to stop. Ray ends the workers of a dead process.
-    """
-    minutes = assignment.configuration.cluster.trial_minutes
-
-    def end() -> None:
-        record = assignment.record
-        if ledger.trial(record.id) is None:
-            reason = f"not finished after {minutes:g} minutes (cluster.trial_minutes)"
-            failed = {"status": "failed", "reason": reason, "seconds": 60 * (minutes or 0)}
-            ledger.write_trial(record.model_copy(update=failed))
-        os._exit(1)
-
-    timer = threading.Timer(60 * (minutes or 0), end)
-    timer.daemon = True
-    if minutes is not None:
-        timer.start()
-    return timer
-
-
 def _worker(config: dict[str, Any]) -> None:
     """A Train worker: trains its folds of the trial in lockstep with the other workers."""
-    import ray
     import ray.train
     import ray.train.torch
 
-    assignment: Assignment = config["assignment"]
-    datasets, folds = ray.get(assignment.data[0])
-    dataset = datasets[assignment.configuration.features.normalize]
     context = ray.train.get_context()
-    rank, size = context.get_world_rank(), context.get_world_size()
-    device = ray.train.torch.get_device()
+    world = World(context.get_world_rank(), _gather)
+    device, size = ray.train.torch.get_device(), context.get_world_size()
+    if size == 1:  # of several workers, the nodes that are left hold only one
+        world = World()
+    _train(config["assignment"], device, ray.train.report, world, size)
+
+
+def _train(
+    assignment: Assignment,
+    device: torch.device,
+    report: Callable[[dict[str, Any]], None],
+    world: World,
+    size: int,
+) -> None:
+    """Train the folds of this process, one of `size`, to the end of the trial."""
+    datasets, folds = _data(assignment.data[0])
+    dataset = datasets[assignment.configuration.features.normalize]
     if device.type == "cpu":
         # The number of threads changes the order of sums, and so the bits.
         torch.set_num_threads(1)
-    runs = assigned_runs(assignment.configuration, dataset, folds, rank, size, device)
+    runs = assigned_runs(assignment.configuration, dataset, folds, world.rank, size, device)
     cross_validate(
         Task(
             assignment.record,
@@ -213,9 +234,17 @@ def _worker(config: dict[str, Any]) -> None:
         ),
         runs,
         Ledger(assignment.storage),
-        ray.train.report,
-        World(rank, _gather if size > 1 else lambda payload: [payload]),
+        report,
+        world,
     )
+
+
+@lru_cache(maxsize=1)
+def _data(reference: Any) -> Any:
+    """The datasets by value of `features.normalize`, and the folds. Read once a process."""
+    import ray
+
+    return ray.get(reference)
 
 
 def assigned_runs(

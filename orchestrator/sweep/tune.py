@@ -15,7 +15,7 @@ from orchestrator.sweep.events import events, name_of
 from orchestrator.sweep.ray_compat import configure_tune
 from orchestrator.sweep.resources import Resources
 from orchestrator.sweep.search import Search
-from orchestrator.sweep.trial import Assignment, run_trial
+from orchestrator.sweep.trial import RESTARTS, Assignment, run_trial
 
 
 def tune_trials(
@@ -43,11 +43,14 @@ def tune_trials(
     scratch = ledger.storage.child("tune")
     scratch.filesystem.create_dir(scratch.root, recursive=True)
 
-    def trainable(config: dict[str, Any]) -> None:
+    def record_of(config: dict[str, Any]) -> TrialRecord:
         fields = {key: config[key] for key in ("number", "hyperparameters")}
-        record = TrialRecord(
+        return TrialRecord(
             id=config["trial"], model=model, status="complete", seed=seed, code=code, **fields
         )
+
+    def trainable(config: dict[str, Any]) -> None:
+        record = record_of(config)
         chosen = parse(config["configuration"])
         try:
             check_model(chosen, speakers)
@@ -65,8 +68,12 @@ def tune_trials(
         except OSError as error:  # the storage has retried for half a minute; Tune must not retry
             tune.report({"interrupted": f"{type(error).__name__}: {error}"})
 
+    # The process of a trial trains, or it holds no CPU, because its workers need all of them.
+    share = {"CPU": 1.0} if resources.workers == 1 else {}
+    if share and resources.gpus_per_worker > 0:
+        share["GPU"] = resources.gpus_per_worker
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"memory": 1e6}),
+        tune.with_resources(trainable, {"memory": 1e6, **share}),
         tune_config=tune.TuneConfig(
             search_alg=search,
             num_samples=search.trials,
@@ -80,9 +87,9 @@ def tune_trials(
             name=datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S"),
             storage_path=scratch.root,
             storage_filesystem=scratch.filesystem,
-            callbacks=[events(configuration.training.last_epoch, search, narrator)],
+            callbacks=[events(configuration, search, narrator, record_of, resources.workers)],
             # If a trial's own process is lost, it restarts from its checkpoint.
-            failure_config=tune.FailureConfig(max_failures=3),
+            failure_config=tune.FailureConfig(max_failures=RESTARTS),
             verbose=0,
         ),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from orchestrator.sweep.trial import RESTARTS
 from tests.support.clusters import ALONE
 from tests.support.faults import QUICK, Faults, Place, Reference
 from tests.support.processes import free_port, kill, named, wait
@@ -47,6 +48,32 @@ def test_processes_of_trials_are_killed(place: Place, reference: Reference, faul
     lost = place.lost(reference, finished)
     for kind in PROCESSES:
         faults.note(f"{kind}: SIGKILL", place, killed.count(kind), lost)
+
+
+def test_the_process_of_a_trial_with_one_worker_is_killed(
+    place: Place, reference: Reference, faults: Faults
+) -> None:
+    """Killed as often as it may restart, each time with a new checkpoint."""
+    place.start_from(reference, trials=2)
+    config = place.configure()
+    finished = place.records()
+    known: set[str] = set()
+
+    def victim() -> psutil.Process | None:
+        if not set(place.checkpoints()) - known:
+            return None
+        return next(iter(named(driver, "ray::ImplicitFunc.train")), None)
+
+    killed = 0
+    with place.driver(config) as driver:
+        while killed < RESTARTS and (process := wait(victim, driver)):
+            known = set(place.checkpoints())
+            process.kill()
+            killed += 1
+        wait(lambda: driver.poll() is not None)
+        assert driver.returncode == 0, place.log.read_text()
+    lost = place.lost(reference, finished)
+    faults.note("the process of a trial with one worker: SIGKILL", place, killed, lost)
 
 
 @contextmanager

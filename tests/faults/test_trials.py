@@ -38,7 +38,7 @@ def test_trials_that_hang_raise_or_become_nan_fail_alone(
         cluster={"trial_minutes": 1.5, "concurrent_trials": 1},
     )
     with disk.driver(config) as driver:
-        (worker,) = wait(lambda: named(driver, "ray::RayTrainWorker"), driver)
+        (worker,) = wait(lambda: named(driver, "ray::ImplicitFunc.train"), driver)
         worker.send_signal(signal.SIGSTOP)
         wait(lambda: driver.poll() is not None)
         messages = disk.log.read_text()
@@ -61,15 +61,22 @@ def test_trials_that_hang_raise_or_become_nan_fail_alone(
 def test_ray_kills_trials_that_use_too_much_memory(
     disk: Place, reference: Reference, faults: Faults
 ) -> None:
-    """Ray's memory monitor, with a limit of zero, kills workers until it may kill no more."""
+    """Ray's memory monitor, with a limit of zero, kills the trial until it may start no more.
+
+    The record says what to do. With enough memory, the trial then ends as in the reference.
+    """
     disk.start_from(reference, trials=2)
     finished = disk.records()
     config = disk.configure()
     disk.environment["RAY_memory_usage_threshold"] = "0.0"
     starved = disk.run(config)
-    assert starved.returncode == 1, starved.stderr
-    assert "killed due to the node running low on memory" in starved.stderr
-    assert disk.records() == finished
+    assert starved.returncode == 0, starved.stderr
+    (starving,) = [r for r in disk.ledger.trials() if r.id not in finished]
+    assert starving.status == "failed"
+    assert "lost again and again, as if out of memory: " in str(starving.reason)
+    assert "killed due to the node running low on memory" in str(starving.reason)
+    assert "remove the trial's trial.json, and run again" in str(starving.reason)
     del disk.environment["RAY_memory_usage_threshold"]
+    disk.ledger.trial_storage(starving.id).delete("trial.json")
     disk.finish(config)
     faults.note("out of memory, detected by Ray", disk, 1, disk.lost(reference, finished))
