@@ -5,13 +5,13 @@ its audio alone, so they are the same bits for any division of the work.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pyarrow.fs as pafs
 
-from features import pool, ray_data
+from features import pool
 from features.absences import explain
-from features.extractor import Extractor
+from features.extractor import Extractor, Status
 from features.manifest import Manifest
 from features.sets import FEATURES, FeatureConfig
 from features.shards import Key, Row, read_index
@@ -24,6 +24,8 @@ _BATCH = 16
 """Utterances in a shard: each worker of a killed run loses at most this number."""
 
 Progress = Callable[[int, int, str | None], None]
+Compute = Callable[[Extractor, list[list[Row]], int | None], Iterator[Status]]
+"""Extracts batches with a number of workers (None: all CPUs); yields each utterance's status."""
 
 
 def extraction_hash(config: FeatureConfig) -> str:
@@ -44,15 +46,15 @@ def extract(
     storage: Storage,
     progress: Progress = lambda done, total, error: None,
     workers: int | None = None,
-    on_cluster: bool = False,
+    compute: Compute = pool.compute,
 ) -> FeatureStore:
     """Extract the features of a manifest that `storage` lacks; return the store with all of them.
 
     progress : called as `progress(done, total, error)` after each utterance of this run; `error`
         names a failed utterance and the reason
     workers : processes of one CPU; by default as many as there are CPUs
-    on_cluster : whether Ray's workers compute, for recordings that only the nodes can read. Ray
-        must be initialised if features are missing. By default, processes of this machine compute
+    compute : who computes missing features: processes of this machine, or `ray_data.compute`, for
+        recordings that only the nodes of a cluster can read. It is not called if none is missing
 
     A failed utterance stays failed until its file changes. Every run tries again the files that
     were missing, that the storage could not read, or whose decoder was not installed.
@@ -80,7 +82,6 @@ def extract(
         progress(done, total, f"{utterance}: {reason}")
     if todo:
         failed: dict[str, str] = {}
-        compute = ray_data.compute if on_cluster else pool.compute
         status = compute(Extractor(config.name, recordings, shards), _batches(todo), workers)
         for done, (utterance, error, stored) in enumerate(status, start=len(unread) + 1):
             if error and not stored:

@@ -127,7 +127,7 @@ def extract(config: ConfigFile, overrides: Overrides = []) -> None:  # noqa: B00
     from orchestrator import load
     from orchestrator.data.corpus import read_corpus
     from orchestrator.progress import Narrator
-    from orchestrator.sweep.connection import given_cluster
+    from orchestrator.sweep.connection import extraction
 
     configuration = load(config, overrides)
     manifest = read_corpus(configuration.corpus).manifest
@@ -137,9 +137,9 @@ def extract(config: ConfigFile, overrides: Overrides = []) -> None:  # noqa: B00
     def progress(done: int, total: int, error: str | None) -> None:
         narrator.bar("features", done, total)
 
-    with given_cluster() as given, narrator.bars():
+    with narrator.bars():
         store = extract_features(
-            manifest, configuration.features, storage, progress, on_cluster=given
+            manifest, configuration.features, storage, progress, compute=extraction()
         )
     errors = store.errors()
     print(f"{len(manifest.table) - len(errors)} utterances have features in {store.storage.root}")

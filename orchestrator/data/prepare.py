@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from features import pool
 from features.context import ABSENT, Indices, previous_turns, random_turns
 from features.copies import content_numbers
-from features.extract import extract
+from features.extract import Compute, extract
 from features.manifest import Manifest
 from features.sets import FeatureConfig
 from features.sets.base import by_speaker
@@ -142,11 +143,11 @@ def prepare(
     plan: Plan,
     storage: Storage,
     progress: Callable[[int, int, str | None], None],
-    on_cluster: bool = False,
+    compute: Compute = pool.compute,
 ) -> Prepared:
     """Extract the features that are missing, and put all data into arrays.
 
-    on_cluster : whether Ray's workers extract, instead of processes of this machine
+    compute : who extracts: processes of this machine, or Ray's workers (`features.extract.extract`)
 
     Utterances without features are dropped. The folds are then made and audited again, because
     the scheme may divide the remaining utterances in another way. Raises FeatureError if more
@@ -159,7 +160,7 @@ def prepare(
         configuration.features,
         storage.child("features"),
         progress,
-        on_cluster=on_cluster,
+        compute=compute,
     )
     check_errors(store, configuration.features)
     features, frames = _load(store, manifest, configuration.features, plan.normalize)

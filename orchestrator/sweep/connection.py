@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from features import pool, ray_data
+from features.extract import Compute
+from features.extractor import Extractor, Status
+from features.shards import Row
 from orchestrator.errors import ClusterError
 from orchestrator.sweep import ray_compat
 
@@ -46,19 +50,22 @@ def cluster() -> Iterator[bool]:
         ray.shutdown()
 
 
-@contextmanager
-def given_cluster() -> Iterator[bool]:
-    """As `cluster`, but never starts a local Ray. Returns whether there is a cluster.
+def extraction() -> Compute:
+    """Who computes features: the cluster's workers if there is a cluster, else this machine.
 
-    There is one if Ray is initialised already, or if RAY_ADDRESS is set.
+    There is one if Ray is initialised already, or if RAY_ADDRESS is set. Call this function before
+    `cluster`, which initialises Ray.
     """
-    # Without an import of Ray, which takes half a second.
-    ray = sys.modules.get("ray")
-    if os.environ.get("RAY_ADDRESS") or (ray is not None and ray.is_initialized()):
-        with cluster():
-            yield True
-    else:
-        yield False
+    ray = sys.modules.get("ray")  # an import of Ray takes half a second
+    given = os.environ.get("RAY_ADDRESS") or (ray is not None and ray.is_initialized())
+    return _compute_on_cluster if given else pool.compute
+
+
+def _compute_on_cluster(
+    extractor: Extractor, batches: list[list[Row]], workers: int | None
+) -> Iterator[Status]:
+    with cluster():
+        yield from ray_data.compute(extractor, batches, workers)
 
 
 def start_local(**options: Any) -> None:

@@ -11,7 +11,9 @@ from orchestrator.progress import Narrator
 from orchestrator.sweep.ray_compat import (
     end_process,
     interruption_reason,
+    is_dead,
     process_lost,
+    process_of,
     release_reservations,
 )
 from orchestrator.sweep.resources import living_nodes
@@ -46,7 +48,9 @@ def events(
 
     class Events(tune.Callback):
         def __init__(self) -> None:
-            self.released = 0.0
+            self.release_at = 0.0
+            self.alive: set[str] = set()  # ids of the trials' processes, idle ones too
+            self.dead: set[str] = set()
             self.ends: dict[str, float] = {}
             self.nodes: dict[str, set[str]] = {}
             self.overdue: set[str] = set()
@@ -54,18 +58,25 @@ def events(
         def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
             if search.storage_error is not None:
                 raise search.storage_error
-            for trial in trials:
-                if trial.status == "RUNNING" and time.monotonic() > self.ends[trial.trial_id]:
+            running = [trial for trial in trials if trial.status == "RUNNING"]
+            for trial in running:
+                if time.monotonic() > self.ends[trial.trial_id]:
                     self.overdue.add(trial.trial_id)
                     self.ends[trial.trial_id] = math.inf
                     end_process(trial)
-            # A trial that starts again releases its own reservation; a waiting one cannot.
-            if time.monotonic() - self.released < 5:
-                return
-            self.released = time.monotonic()
-            for waiting in trials:
-                if waiting.status == "PENDING" and waiting.num_failures:
-                    release_reservations(search.ledger.storage, waiting.config["trial"])
+            if workers == 1:
+                return  # then the process of a trial has no slot
+            busy = {actor for actor in map(process_of, running) if actor}
+            self.alive |= busy
+            if time.monotonic() > self.release_at:
+                self.dead |= set(filter(is_dead, self.alive - busy))
+                self.alive -= self.dead
+                release_reservations(self.dead)
+                self.release_at = time.monotonic() + 5
+
+        def release_all(self) -> None:
+            """Release what all slots reserve, because the search has ended."""
+            release_reservations(self.alive | self.dead)
 
         def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             self.ends[trial.trial_id] = time.monotonic() + limit
@@ -88,6 +99,7 @@ def events(
 
         def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             self._end_overdue(trial)
+            self.release_at = 0.0
             if not self.nodes[trial.trial_id] <= living_nodes().keys():
                 trial.max_failures += 1  # lost with its node: this says nothing about the trial
 

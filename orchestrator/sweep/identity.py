@@ -31,7 +31,7 @@ CODE = {
     "training": (
         "orchestrator/data/dataset.py",
         "orchestrator/metrics.py",
-        "orchestrator/sweep/trial.py",
+        "orchestrator/sweep/assignment.py",
         "orchestrator/training/*.py",
     ),
 }

@@ -14,14 +14,13 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ray.tune.search import Searcher
 
-from features.storage import Storage
 from orchestrator.errors import ClusterError
 
 TRAIN_ENVIRONMENT = {
@@ -218,32 +217,39 @@ def report_lost_head(head: str) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def reservation_mark(storage: Storage, trial: str) -> int:
-    """Bytes of memory that each worker of a trial reserves: 1.0 to 2.05 MB.
+def reservation_mark(actor: str) -> int:
+    """Bytes of memory that each worker of a slot reserves: 1.0 to 2.05 MB.
 
-    Train's placement groups have no name. This unusual number identifies those of one trial.
+    Train's placement groups have no name. This unusual number identifies those that the process of
+    a trial has made. `actor` is the id of that process.
     """
-    digest = hashlib.sha1(f"{storage.root}/{trial}".encode()).hexdigest()
-    return 10**6 + int(digest[:5], 16)
+    return 10**6 + int(hashlib.sha1(actor.encode()).hexdigest()[:5], 16)
 
 
-def release_reservations(storage: Storage, trial: str) -> None:
-    """Release the resources that earlier runs of a trial still reserve.
+def release_reservations(actors: Iterable[str]) -> None:
+    """Release what the slots of processes reserve. `actors` are the processes' ids.
 
     Train reserves resources with a placement group. If its controller is killed, the cleanup
     process asks the dashboard, which a local cluster does not have, and may not know a new group
-    (ray-project/ray#62753, #65881). The trial would then wait for its own reservation. A group
-    that has lost a node even blocks all other placements.
+    (ray-project/ray#62753, #65881). A trial would then wait for what an earlier process reserved. A
+    group that has lost a node even blocks all other placements.
     """
     import ray
     from ray.util import placement_group_table, remove_placement_group
     from ray.util.placement_group import PlacementGroup
 
-    mark = reservation_mark(storage, trial)
-    for name, group in placement_group_table().items():
-        marked = any(bundle.get("memory") == mark for bundle in group["bundles"].values())
+    marks = set(map(reservation_mark, actors))
+    for name, group in placement_group_table().items() if marks else ():
+        marked = any(bundle.get("memory") in marks for bundle in group["bundles"].values())
         if marked and group["state"] != "REMOVED":
             remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(name)))
+
+
+def is_dead(actor: str) -> bool:
+    """Whether the process with this id has ended. `ray.util.state` would need the dashboard."""
+    from ray._private.state import state
+
+    return state.actor_table(actor).get("State") == "DEAD"
 
 
 def no_own_retries() -> Any:
@@ -306,6 +312,12 @@ def configure_tune() -> None:
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     for name in ("ray.tune", "ray.train._internal.storage"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def process_of(trial: Any) -> str | None:
+    """The id of the actor of a running Tune trial, or None."""
+    actor = trial.temporary_state.ray_actor
+    return actor and str(actor._actor_id.hex())
 
 
 def end_process(trial: Any) -> None:

@@ -87,7 +87,12 @@ def choose_resources(configuration: Configuration, folds: int, started: bool = F
                 f"are up, or set cluster.cpus and cluster.gpus if more nodes start on demand"
             )
         workers = fits
-    return Resources(workers, max(1, workers // folds), share, max(1, fits // workers))
+    return Resources(workers, replicas_of(configuration, folds), share, max(1, fits // workers))
+
+
+def replicas_of(configuration: Configuration, folds: int) -> int:
+    """How many workers train one fold together. By default, a trial has no more than its folds."""
+    return max(1, (configuration.cluster.workers_per_trial or 1) // folds)
 
 
 def check_this_machine(resources: Resources) -> None:

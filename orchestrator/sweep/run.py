@@ -7,10 +7,13 @@ finished trials, and resumes the others from their checkpoints. Tune's own files
 import datetime
 import importlib.metadata
 import subprocess
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from features.extract import Compute
 from features.storage import Storage
 from orchestrator.config.sections import Configuration, SearchConfig
 from orchestrator.data.prepare import Plan, Prepared, prepare
@@ -21,9 +24,14 @@ from orchestrator.ledger.records import FoldSizes, SweepRecord, Taken
 from orchestrator.progress import Narrator
 from orchestrator.sweep import identity
 from orchestrator.sweep.check import check
-from orchestrator.sweep.connection import cluster
+from orchestrator.sweep.connection import cluster, extraction
 from orchestrator.sweep.fork import copy_trials, valid_trials
-from orchestrator.sweep.resources import Resources, check_this_machine, choose_resources
+from orchestrator.sweep.resources import (
+    Resources,
+    check_this_machine,
+    choose_resources,
+    replicas_of,
+)
 from orchestrator.sweep.search import Search, failure_message
 from orchestrator.sweep.tune import tune_trials
 from search_spaces import Space
@@ -52,86 +60,53 @@ def run_sweep(configuration: Configuration, narrator: Narrator, fork: str | None
         source.sweep()  # raises NoSweepError
         plan = replace(plan, configuration=configuration.with_values({"name": fork}))
     ledger = ledger_of(configuration, fork)
-    with lease(ledger.storage), cluster() as local:
-        resources = choose_resources(plan.configuration, len(plan.folds), ledger.has_sweep())
-        if local:
-            check_this_machine(resources)
-        run(plan, space, ledger, narrator, source, on_cluster=not local)
+    with lease(ledger.storage):
+        run(plan, space, ledger, narrator, source)
     return ledger
 
 
 def run(
-    plan: Plan,
-    space: Space,
-    ledger: Ledger,
-    narrator: Narrator,
-    source: Ledger | None = None,
-    on_cluster: bool = False,
+    plan: Plan, space: Space, ledger: Ledger, narrator: Narrator, source: Ledger | None = None
 ) -> None:
-    """As `run_sweep`, for a driver that holds the lease, with Ray initialised.
-
-    on_cluster : whether Ray's workers extract the features, instead of processes of this machine
-    """
-    configuration = plan.configuration
-    for note in plan.notes:  # before the extraction, which may take hours
-        narrator.say(note)
-    with narrator.bars():
-        prepared = prepare(
-            plan,
-            Storage.open(configuration.storage),
-            lambda done, total, _: narrator.bar("features", done, total),
-            on_cluster,
-        )
-    for note in prepared.notes:
-        if note not in plan.notes:
-            narrator.say(note)
-    settings = configuration.search or SearchConfig(
+    """As `run_sweep`, for a driver that holds the lease. Uses Ray only if a trial is unfinished."""
+    settings = plan.configuration.search or SearchConfig(
         space="", trials=1, sampler="random", scheduler="none"
     )
-    configuration = configuration.model_copy(update={"search": settings})
-    resources = choose_resources(configuration, len(prepared.folds), ledger.has_sweep())
-    if resources.workers < (wanted := configuration.cluster.workers_per_trial or 0):
-        narrator.say(f"trials resume with {resources.workers} workers, because {wanted} do not fit")
+    configuration = plan.configuration.model_copy(update={"search": settings})
+    compute = extraction()
+    with ExitStack() as connection:
+        resources = None
+        if not ledger.has_sweep():  # wrong resources end a new sweep before the extraction
+            resources = _connect(connection, configuration, len(plan.folds))
+        prepared = _prepare(plan, configuration, compute, narrator)
+        replicas = replicas_of(configuration, len(prepared.folds))
 
-    def resolve(hyperparameters: dict[str, Any]) -> tuple[Configuration, str]:
-        chosen = configuration.with_values(hyperparameters)
-        ids, fingerprint = prepared.dataset.ids, prepared.fingerprint
-        trial = identity.trial_id(chosen, prepared.folds, ids, fingerprint, resources.replicas)
-        return chosen, trial
+        def resolve(hyperparameters: dict[str, Any]) -> tuple[Configuration, str]:
+            chosen = configuration.with_values(hyperparameters)
+            ids, fingerprint = prepared.dataset.ids, prepared.fingerprint
+            trial = identity.trial_id(chosen, prepared.folds, ids, fingerprint, replicas)
+            return chosen, trial
 
-    record = _open(ledger, configuration, space, prepared, resources, narrator)
-    code = identity.combined(record.code)
-    if source is not None and record.taken is None:
-        if ledger.proposals():
-            raise ConfigError(
-                f"--fork: {ledger.storage.root} is another sweep already; choose another name"
-            )
-        valid = valid_trials(source, space, lambda point: resolve(point)[1], code)
-        taken = [Taken(trial=trial.id, point=trial.hyperparameters) for trial in valid]
-        origin = {"taken": taken, "forked_from": source.storage.root}
-        record = record.model_copy(update=origin)
-        ledger.write_sweep(record)
-        narrator.say(f"{len(valid)} trials of {source.storage.root} are still valid: copied")
-    if source is not None:
-        copy_trials(source, ledger, [taken.trial for taken in record.taken or []])
-    first = [taken.point for taken in record.taken or []]
-    search = Search(space, configuration, ledger, record.lag, resources.concurrent, resolve, first)
-    if record.trials != search.trials:  # the number may change; a grid has its own
-        plain = record.model_dump()
-        plain["configuration"]["search"]["trials"] = search.trials
-        ledger.write_sweep(SweepRecord.model_validate(plain))
-    search.advance()
-    narrator.say(
-        f"{configuration.name}: {search.trials} configurations of {configuration.model.name}, "
-        f"{len(prepared.folds)} folds each, {len(search.finished)} trials finished before"
-    )
-    if settings.sampler == "grid" and search.trials < (points := len(space.grid())):
-        narrator.say(f"search.trials is {search.trials}: the first of the grid's {points} points")
-    for number, trial in search.finished.items():
-        if trial is not None and trial.status == "failed":
-            narrator.say(f"trial {number} failed before: {trial.reason}")
-    if not (search.done or search.hopeless):
-        tune_trials(search, configuration, prepared, ledger, resources, code, narrator)
+        record = _open(ledger, configuration, space, prepared, resources, narrator)
+        code = identity.combined(record.code)
+        if source is not None:
+            record = _take(source, ledger, record, space, resolve, narrator)
+        first = [taken.point for taken in record.taken or []]
+        search = Search(space, configuration, ledger, record.lag, resolve, first)
+        if record.trials != search.trials:  # the number may change; a grid has its own
+            plain = record.model_dump()
+            plain["configuration"]["search"]["trials"] = search.trials
+            ledger.write_sweep(SweepRecord.model_validate(plain))
+        search.advance()
+        _describe(search, configuration, space, prepared, narrator)
+        if not (search.done or search.hopeless):
+            if resources is None:
+                resources = _connect(connection, configuration, len(prepared.folds), started=True)
+            if resources.workers < (wanted := configuration.cluster.workers_per_trial or 0):
+                narrator.say(
+                    f"trials resume with {resources.workers} workers, because {wanted} do not fit"
+                )
+            tune_trials(search, configuration, prepared, ledger, resources, code, narrator)
     interrupted = [number for number, trial in sorted(search.finished.items()) if trial is None]
     if interrupted:
         narrator.say(f"trials {interrupted} were interrupted; run the same command to retry them")
@@ -139,20 +114,105 @@ def run(
         raise HopelessError(failure_message(search.failures))
 
 
+def _connect(
+    connection: ExitStack, configuration: Configuration, folds: int, started: bool = False
+) -> Resources:
+    """Connect to Ray until `connection` is closed. Returns the resources of each trial."""
+    local = connection.enter_context(cluster())
+    resources = choose_resources(configuration, folds, started)
+    if local:
+        check_this_machine(resources)
+    return resources
+
+
+def _prepare(
+    plan: Plan, configuration: Configuration, compute: Compute, narrator: Narrator
+) -> Prepared:
+    for note in plan.notes:  # before the extraction, which may take hours
+        narrator.say(note)
+    with narrator.bars():
+        prepared = prepare(
+            plan,
+            Storage.open(configuration.storage),
+            lambda done, total, _: narrator.bar("features", done, total),
+            compute,
+        )
+    for note in prepared.notes:
+        if note not in plan.notes:
+            narrator.say(note)
+    return prepared
+
+
+def _take(
+    source: Ledger,
+    ledger: Ledger,
+    record: SweepRecord,
+    space: Space,
+    resolve: Callable[[dict[str, Any]], tuple[Configuration, str]],
+    narrator: Narrator,
+) -> SweepRecord:
+    """Copy the trials of `source` that are still valid. Returns the record, which names them.
+
+    Raises ConfigError if the folder holds a sweep that is not a fork.
+    """
+    if record.taken is None:
+        if ledger.proposals():
+            raise ConfigError(
+                f"--fork: {ledger.storage.root} is another sweep already; choose another name"
+            )
+        code = identity.combined(record.code)
+        valid = valid_trials(source, space, lambda point: resolve(point)[1], code)
+        taken = [Taken(trial=trial.id, point=trial.hyperparameters) for trial in valid]
+        origin = {"taken": taken, "forked_from": source.storage.root}
+        record = record.model_copy(update=origin)
+        ledger.write_sweep(record)
+        narrator.say(f"{len(valid)} trials of {source.storage.root} are still valid: copied")
+    copy_trials(source, ledger, [taken.trial for taken in record.taken or []])
+    return record
+
+
+def _describe(
+    search: Search,
+    configuration: Configuration,
+    space: Space,
+    prepared: Prepared,
+    narrator: Narrator,
+) -> None:
+    """Say what the search is, and what it has found before."""
+    narrator.say(
+        f"{configuration.name}: {search.trials} configurations of {configuration.model.name}, "
+        f"{len(prepared.folds)} folds each, {len(search.finished)} trials finished before"
+    )
+    grid = search.config.sampler == "grid"
+    if grid and search.trials < (points := len(space.grid())):
+        narrator.say(f"search.trials is {search.trials}: the first of the grid's {points} points")
+    for number, trial in search.finished.items():
+        if trial is not None and trial.status == "failed":
+            narrator.say(f"trial {number} failed before: {trial.reason}")
+
+
 def _open(
     ledger: Ledger,
     configuration: Configuration,
     space: Space,
     prepared: Prepared,
-    resources: Resources,
+    resources: Resources | None,
     narrator: Narrator,
 ) -> SweepRecord:
-    """Write the sweep's record, or check that the folder holds this very sweep."""
-    now = _record(configuration, space, prepared, resources)
-    if not ledger.has_sweep():
+    """Write the sweep's record, or check that the folder holds this very sweep.
+
+    resources : of a trial, if the sweep starts
+    """
+    if resources is not None:
+        assert configuration.search is not None
+        # Otherwise a large cluster would start all trials at once, and the search could not learn.
+        quarter = max(2, configuration.search.trials // 4)
+        lag = configuration.cluster.concurrent_trials or min(resources.concurrent, quarter)
+        now = _record(configuration, space, prepared, lag)
         ledger.write_sweep(now)
         return now
     record = ledger.sweep()
+    now = _record(configuration, space, prepared, record.lag)
     if changes := identity.changes(record, now):
         raise ConfigError(
             f"name: {ledger.storage.root} holds another sweep: {'; '.join(changes)}. Undo these "
@@ -170,12 +230,9 @@ def _open(
 
 
 def _record(
-    configuration: Configuration, space: Space, prepared: Prepared, resources: Resources
+    configuration: Configuration, space: Space, prepared: Prepared, lag: int
 ) -> SweepRecord:
     """The record of a sweep that starts now."""
-    assert configuration.search is not None
-    # Otherwise a large cluster would start all trials at once, and the search could not learn.
-    quarter = max(2, configuration.search.trials // 4)
     return SweepRecord(
         name=configuration.name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -190,8 +247,8 @@ def _record(
         ],
         audit=prepared.audit,
         fingerprint=prepared.fingerprint,
-        lag=configuration.cluster.concurrent_trials or min(resources.concurrent, quarter),
-        replicas=resources.replicas,
+        lag=lag,
+        replicas=replicas_of(configuration, len(prepared.folds)),
         space=space.model_dump(mode="json"),
         versions={name: importlib.metadata.version(name) for name in VERSIONS},
         code=identity.code(),

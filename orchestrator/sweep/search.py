@@ -49,7 +49,6 @@ class Search(SearcherWithoutState):
     """Proposes trials to Tune, in order. Finished trials count as results and never run again.
 
     lag : proposal n uses the results of trials 0 to n - lag
-    concurrent : trials at the same time. If it is below `lag`, the search only takes longer
     resolve : hyperparameters -> the configuration and the trial id
     taken : points to propose first: those of trials that a fork copied
     """
@@ -60,7 +59,6 @@ class Search(SearcherWithoutState):
         configuration: Configuration,
         ledger: Ledger,
         lag: int,
-        concurrent: int,
         resolve: Callable[[dict[str, Any]], tuple[Configuration, str]],
         taken: list[dict[str, Any]] | None = None,
     ) -> None:
@@ -71,7 +69,7 @@ class Search(SearcherWithoutState):
         self.max_failures = configuration.cluster.max_failures
         self.ledger = ledger
         self.lag = lag
-        self.concurrent = concurrent
+        self.concurrent = lag  # trials at the same time. With fewer, the search only takes longer
         self.resolve = resolve
         ledger.rename_damaged_proposals()
         points = [proposal.hyperparameters for proposal in ledger.proposals()]

@@ -1,52 +1,29 @@
-"""A trial on Ray: the Tune trial's own process trains all folds, or the workers of a Train run do.
+"""A trial on Ray: the Tune trial's own process trains all folds, or the workers of a slot do.
 
-A single worker needs no Train run: its controller and four helpers would start for each trial, and
-then only wait. Several workers form a grid, fold x replica. With W workers and K folds: if W <= K,
-worker w trains folds w, w + W, w + 2W and so on. If W = m * K, m workers train each fold, and sum
-their gradients over a process group of their own.
+A single worker needs no Train run, whose controller and helpers would only wait. Several workers
+form a slot, which stays for the next trial of the process (`orchestrator.sweep.slot`).
 """
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache, partial
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
-from features.storage import Storage
-from orchestrator.config.sections import Configuration
-from orchestrator.data.dataset import Dataset
-from orchestrator.data.folds import Fold
 from orchestrator.errors import ClusterError
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import TrialRecord
 from orchestrator.sweep import ray_compat
-from orchestrator.sweep.pruning import why_pruned
-from orchestrator.sweep.resources import Resources, living_nodes, workers_now
-from orchestrator.training.cross_validation import Task, World, cross_validate
-from orchestrator.training.fold_run import FoldRun, Replica
-from orchestrator.training.runs import fold_run
+from orchestrator.sweep.assignment import Assignment, train
+from orchestrator.sweep.resources import living_nodes, workers_now
+from orchestrator.sweep.slot import Slot
+from orchestrator.training.cross_validation import World
 
 RESTARTS = 3
 """How often a trial that loses processes on nodes that live restarts from its checkpoint."""
 LOST = "lost again and again, as if out of memory"
 
-
-@dataclass(frozen=True)
-class Assignment:
-    """One trial as its workers receive it.
-
-    data : a Ray reference to the datasets by value of `features.normalize`, and the folds
-    """
-
-    configuration: Configuration
-    record: TrialRecord
-    cutoffs: dict[int, float]
-    storage: Storage
-    resources: Resources
-    data: list[Any]
+_slot: Slot | None = None
+"""The slot of this process, from its latest trial with several workers."""
 
 
 def run_trial(assignment: Assignment) -> None:
@@ -65,7 +42,7 @@ def run_trial(assignment: Assignment) -> None:
         if assignment.resources.workers == 1:
             _train_here(assignment, ledger)
         else:
-            _fit(assignment)
+            _train_in_slot(assignment)
     except ray.train.WorkerGroupError as error:
         cause = ray_compat.cause_of(error)
         if isinstance(cause, OSError):  # our storage has retried, and Train writes by itself
@@ -107,7 +84,7 @@ def _train_here(assignment: Assignment, ledger: Ledger) -> None:
 
     device = torch.device("cuda" if assignment.resources.gpus_per_worker > 0 else "cpu")
     try:
-        _train(assignment, device, tune.report, World(), size=1)
+        train(assignment, device, tune.report, World(), size=1)
     except (OSError, ray.exceptions.RayError):
         raise
     except Exception as error:
@@ -117,7 +94,7 @@ def _train_here(assignment: Assignment, ledger: Ledger) -> None:
         torch.cuda.empty_cache()  # trials of other processes may share the GPU
 
 
-def _fit(assignment: Assignment) -> None:
+def _train_in_slot(assignment: Assignment) -> None:
     """Train the trial to its end, with as many workers as fit on the nodes.
 
     Raises WorkerGroupError if a worker raised an error, or if workers on living nodes were lost
@@ -126,40 +103,16 @@ def _fit(assignment: Assignment) -> None:
     """
     import ray.exceptions
     import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.tune.integration.ray_train import TuneReportCallback
 
     resources = assignment.resources
-    share = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker > 0 else {}
-    mark = ray_compat.reservation_mark(assignment.storage, assignment.record.id)
-    scratch = Storage(assignment.storage.filesystem, assignment.storage.path("tune/train"))
-    callbacks: list[Any] = [TuneReportCallback()]
     workers, restarts = resources.workers, 0
-    if not assignment.configuration.cluster.can_grow:  # no further node will come
+    if _slot is not None or not assignment.configuration.cluster.can_grow:
+        # No further node will come, or further nodes did not come before.
         workers = workers_now(resources, living_nodes().values())
     while True:
         nodes = living_nodes().keys()
-        ray_compat.release_reservations(assignment.storage, assignment.record.id)
-        trainer = TorchTrainer(
-            _worker,
-            train_loop_config={"assignment": assignment},
-            # gloo on GPUs too: folds share a GPU, and NCCL refuses two workers on one GPU.
-            torch_config=TorchConfig(backend="gloo"),
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=workers,
-                use_gpu=bool(share),
-                resources_per_worker={"CPU": 1, "memory": mark, **share},
-            ),
-            run_config=ray.train.RunConfig(
-                name=f"{assignment.record.id}-{os.urandom(4).hex()}",
-                storage_path=scratch.root,
-                storage_filesystem=scratch.filesystem,
-                callbacks=callbacks,
-                failure_config=ray_compat.no_own_retries(),
-            ),
-        )
         try:
-            _run(trainer, assignment)
+            _run(slot_of(workers, assignment), assignment)
             return
         except ray.train.ControllerError as error:
             cause = error.controller_failure
@@ -181,92 +134,29 @@ def _fit(assignment: Assignment) -> None:
         workers = workers_now(resources, living_nodes().values())
 
 
-def _run(trainer: Any, assignment: Assignment) -> None:
-    """Run Train. A trial whose workers are lost after they wrote its record is finished.
+def slot_of(workers: int, assignment: Assignment) -> Slot:
+    """The slot of this process if it has `workers` living workers, or else a new slot."""
+    global _slot
+    if _slot is not None and not _slot.ended and _slot.workers != workers:
+        _slot.close()
+    if _slot is None or _slot.ended:
+        _slot = Slot(workers, assignment.resources, assignment.storage)
+    return _slot
+
+
+def _run(slot: Any, assignment: Assignment) -> None:
+    """Train in a slot. A trial whose workers are lost after they wrote its record is finished.
 
     Raises Train's error, or ClusterError if a worker cannot import this program.
     """
     import ray.train
+    from ray import tune
 
     try:
-        trainer.fit()
+        slot.train(assignment, tune.report)
     except ray.train.TrainingFailedError as error:
         if Ledger(assignment.storage).trial(assignment.record.id) is not None:
             return
         if remedy := ray_compat.import_failure(str(error)):
             raise ClusterError(remedy) from None
         raise
-
-
-def _worker(config: dict[str, Any]) -> None:
-    """A Train worker: trains its folds of the trial in lockstep with the other workers."""
-    import ray.train
-    import ray.train.torch
-
-    context = ray.train.get_context()
-    world = World(context.get_world_rank(), _gather)
-    device, size = ray.train.torch.get_device(), context.get_world_size()
-    if size == 1:  # of several workers, the nodes that are left hold only one
-        world = World()
-    _train(config["assignment"], device, ray.train.report, world, size)
-
-
-def _train(
-    assignment: Assignment,
-    device: torch.device,
-    report: Callable[[dict[str, Any]], None],
-    world: World,
-    size: int,
-) -> None:
-    """Train the folds of this process, one of `size`, to the end of the trial."""
-    datasets, folds = _data(assignment.data[0])
-    dataset = datasets[assignment.configuration.features.normalize]
-    if device.type == "cpu":
-        # The number of threads changes the order of sums, and so the bits.
-        torch.set_num_threads(1)
-    runs = assigned_runs(assignment.configuration, dataset, folds, world.rank, size, device)
-    cross_validate(
-        Task(
-            assignment.record,
-            [fold.name for fold in folds],
-            partial(why_pruned, cutoffs=assignment.cutoffs),
-            assignment.configuration.training.checkpoint_every,
-        ),
-        runs,
-        Ledger(assignment.storage),
-        report,
-        world,
-    )
-
-
-@lru_cache(maxsize=1)
-def _data(reference: Any) -> Any:
-    """The datasets by value of `features.normalize`, and the folds. Read once a process."""
-    import ray
-
-    return ray.get(reference)
-
-
-def assigned_runs(
-    configuration: Configuration,
-    dataset: Dataset,
-    folds: list[Fold],
-    rank: int,
-    size: int,
-    device: torch.device,
-) -> list[FoldRun]:
-    """The folds that worker `rank` of `size` trains. Replicas need a process group."""
-    count = len(folds)
-    if size <= count:
-        return [fold_run(fold, dataset, configuration, device) for fold in folds[rank::size]]
-    replicas = size // count
-    # Every process takes part in making every group, in the same order.
-    groups = [dist.new_group(list(range(fold, size, count))) for fold in range(count)]
-    replica = Replica(rank // count, replicas, groups[rank % count])
-    return [fold_run(folds[rank % count], dataset, configuration, device, replica)]
-
-
-def _gather(payload: Any) -> list[Any]:
-    parts: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(parts, payload)
-    return parts

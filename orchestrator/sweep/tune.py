@@ -10,12 +10,13 @@ from orchestrator.errors import ClusterError, ConfigError
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import TrialRecord
 from orchestrator.progress import Narrator
+from orchestrator.sweep.assignment import Assignment
 from orchestrator.sweep.check import check_model, training_speakers
 from orchestrator.sweep.events import events, name_of
 from orchestrator.sweep.ray_compat import configure_tune
 from orchestrator.sweep.resources import Resources
 from orchestrator.sweep.search import Search
-from orchestrator.sweep.trial import RESTARTS, Assignment, run_trial
+from orchestrator.sweep.trial import RESTARTS, run_trial
 
 
 def tune_trials(
@@ -37,6 +38,7 @@ def tune_trials(
     from ray import tune
 
     configure_tune()
+    search.concurrent = resources.concurrent
     data = ray.put((prepared.datasets, prepared.folds))
     seed, model = configuration.training.seed, configuration.model.name
     speakers = training_speakers(prepared.folds, prepared.dataset.speakers)
@@ -68,6 +70,7 @@ def tune_trials(
         except OSError as error:  # the storage has retried for half a minute; Tune must not retry
             tune.report({"interrupted": f"{type(error).__name__}: {error}"})
 
+    callback = events(configuration, search, narrator, record_of, resources.workers)
     # The process of a trial trains, or it holds no CPU, because its workers need all of them.
     share = {"CPU": 1.0} if resources.workers == 1 else {}
     if share and resources.gpus_per_worker > 0:
@@ -87,11 +90,14 @@ def tune_trials(
             name=datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S"),
             storage_path=scratch.root,
             storage_filesystem=scratch.filesystem,
-            callbacks=[events(configuration, search, narrator, record_of, resources.workers)],
+            callbacks=[callback],
             # If a trial's own process is lost, it restarts from its checkpoint.
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
             verbose=0,
         ),
     )
-    with narrator.bars():
-        tuner.fit()
+    try:
+        with narrator.bars():
+            tuner.fit()
+    finally:
+        callback.release_all()

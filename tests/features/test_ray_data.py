@@ -9,13 +9,16 @@ import pyarrow as pa
 import pytest
 import soundfile
 
+from features import pool, ray_data
 from features.errors import FeatureError, StorageError
-from features.extract import extract, shards_folder
+from features.extract import Compute, extract, shards_folder
 from features.manifest import Manifest, normalise
 from features.sets import FEATURES
 from features.storage import Storage
 from tests.support.extraction import Crashing, run
 from tests.support.signals import noise
+
+COMPUTE = (pool.compute, ray_data.compute)
 
 
 @pytest.fixture
@@ -40,12 +43,12 @@ def manifest(tmp_path: Path) -> Manifest:
 def test_the_files_are_those_of_the_pool(manifest: Manifest, tmp_path: Path, name: str) -> None:
     config = FEATURES[name].configuration()
     contents, calls = [], []
-    for on_cluster in (False, True):
-        folder = tmp_path / str(on_cluster)
-        told = run(manifest, folder, 2, config, on_cluster)[1]
+    for compute in COMPUTE:
+        folder = tmp_path / compute.__module__
+        told = run(manifest, folder, 2, config, compute)[1]
         calls.append(sorted(call[2] or "" for call in told))
         contents.append({p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.parquet")})
-        assert run(manifest, folder, 2, config, on_cluster)[1] == []
+        assert run(manifest, folder, 2, config, compute)[1] == []
     assert contents[0] == contents[1]
     assert len(contents[0]) == 3
     assert calls[0] == calls[1]
@@ -53,9 +56,9 @@ def test_the_files_are_those_of_the_pool(manifest: Manifest, tmp_path: Path, nam
 
 
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("on_cluster", [False, True])
+@pytest.mark.parametrize("compute", COMPUTE)
 def test_a_storage_that_cannot_be_written_is_a_storage_error(
-    manifest: Manifest, tmp_path: Path, on_cluster: bool
+    manifest: Manifest, tmp_path: Path, compute: Compute
 ) -> None:
     config = FEATURES["logmel3d"].configuration()
     folder = tmp_path / "store" / shards_folder(config, manifest.root)
@@ -63,7 +66,7 @@ def test_a_storage_that_cannot_be_written_is_a_storage_error(
     (folder / "speaker=b").write_bytes(b"a file instead of a folder")
     storage = dataclasses.replace(Storage.open(str(tmp_path / "store")), waits=())
     with pytest.raises(StorageError, match=r"cannot write .*speaker=b.*: File exists"):
-        extract(manifest, config, storage, workers=2, on_cluster=on_cluster)
+        extract(manifest, config, storage, workers=2, compute=compute)
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -73,13 +76,14 @@ def test_a_crashing_worker_is_a_feature_error(
     monkeypatch.setattr("features.extract.Extractor", Crashing)
     (tmp_path / "audio" / "crash").write_text("19.wav 99")
     with pytest.raises(FeatureError, match="a worker of the extraction crashed: The actor"):
-        run(manifest, tmp_path / "store", 1, on_cluster=True)
+        run(manifest, tmp_path / "store", 1, compute=ray_data.compute)
     assert (tmp_path / "audio" / "crashes").read_text() == "xxxx"
 
 
 def test_work_on_a_cluster_without_ray_is_refused(manifest: Manifest, tmp_path: Path) -> None:
     code = f"""
 import ray, pyarrow as pa
+from features import ray_data
 from features.errors import FeatureError
 from features.sets.logmel3d import LogMelConfig
 from features.extract import extract
@@ -88,7 +92,7 @@ from features.storage import Storage
 table = pa.table({{"file": ["00.wav"], "speaker": ["s"], "emotion": ["neu"]}})
 try:
     extract(Manifest(normalise(table), {manifest.root!r}), LogMelConfig(),
-            Storage.open({str(tmp_path)!r}), on_cluster=True)
+            Storage.open({str(tmp_path)!r}), compute=ray_data.compute)
 except FeatureError as error:
     print(error, ray.is_initialized())
 """

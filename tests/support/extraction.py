@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from features import audio
-from features.extract import extract
+from features import audio, pool
+from features.extract import Compute, extract
 from features.extractor import Extractor, Status
 from features.manifest import Manifest
 from features.sets import FeatureConfig
@@ -27,7 +26,7 @@ def run(
     folder: Path,
     workers: int | None = None,
     config: FeatureConfig = CONFIG,
-    on_cluster: bool = False,
+    compute: Compute = pool.compute,
 ) -> tuple[FeatureStore, list]:
     """Extract into `folder`. Returns the store, and the calls of `progress`."""
     calls: list = []
@@ -37,7 +36,7 @@ def run(
         Storage.open(str(folder)),
         lambda *args: calls.append(args),
         workers,
-        on_cluster,
+        compute,
     )
     return store, calls
 
@@ -54,9 +53,7 @@ def run_without_ray(manifest: Manifest, storage: Storage, config: FeatureConfig)
         for batch in batches:
             yield from extractor(batch)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("features.pool.compute", compute)
-        return extract(manifest, config, storage)
+    return extract(manifest, config, storage, compute=compute)
 
 
 class Crashing(Extractor):

@@ -7,13 +7,14 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 
-from features.storage import Storage
 from orchestrator.errors import ClusterError
 from orchestrator.sweep import ray_compat
+from tests.support.processes import wait
 
 
 def test_the_workarounds_are_for_the_installed_version() -> None:
@@ -63,12 +64,41 @@ def test_trains_start_errors_still_have_the_names_that_are_looked_for() -> None:
     assert ray_compat.start_failure(ValueError("x")) is None
 
 
-def test_trials_of_one_storage_have_different_marks() -> None:
-    storage = Storage.open("/somewhere")
-    marks = [ray_compat.reservation_mark(storage, f"{number:010x}") for number in range(50)]
+def test_processes_have_different_marks() -> None:
+    marks = [ray_compat.reservation_mark(f"{number:032x}") for number in range(50)]
     assert len(set(marks)) == 50
     assert all(10**6 <= mark < 3 * 10**6 for mark in marks)
-    assert ray_compat.reservation_mark(Storage.open("/elsewhere"), f"{0:010x}") != marks[0]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_a_dead_process_reserved_is_released() -> None:
+    """Ray itself keeps the placement group of an actor that is killed."""
+    from ray.util import placement_group, placement_group_table
+
+    class Owner:
+        def reserve(self) -> tuple[str, Any]:
+            actor = str(ray.get_runtime_context().get_actor_id())
+            group = placement_group([{"CPU": 1, "memory": ray_compat.reservation_mark(actor)}])
+            ray.get(group.ready())
+            return actor, group
+
+    owners = [ray.remote(num_cpus=0)(Owner).remote() for _ in range(2)]
+    (dead, lost), (alive, kept) = ray.get([owner.reserve.remote() for owner in owners])
+
+    def states() -> list[str]:
+        return [placement_group_table(group)["state"] for group in (lost, kept)]
+
+    assert not ray_compat.is_dead(dead)
+    ray.kill(owners[0])
+    assert wait(lambda: ray_compat.is_dead(dead))
+    assert not ray_compat.is_dead(alive)
+    ray_compat.release_reservations([])
+    assert states() == ["CREATED", "CREATED"]
+    ray_compat.release_reservations([dead])
+    assert wait(lambda: states() == ["REMOVED", "CREATED"])
+    ray_compat.release_reservations([dead, alive])
+    assert wait(lambda: states() == ["REMOVED", "REMOVED"])
+    ray.kill(owners[1])
 
 
 def test_an_address_without_a_listener_is_refused_at_once() -> None:

@@ -48,7 +48,7 @@ def make(folder: Path, configuration: Configuration, lag: int, space: Space = SP
         return configuration.with_values(chosen), sha256(canonical_json(chosen))[:10]
 
     ledger = Ledger(Storage.open(str(folder)))
-    return Search(space, configuration, ledger, lag, lag, resolve)
+    return Search(space, configuration, ledger, lag, resolve)
 
 
 def train(ledger: Ledger, task: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from ray.exceptions import RayActorError
 from ray.train import WorkerGroupError
 from safetensors.torch import load
@@ -20,12 +21,13 @@ from orchestrator.errors import HopelessError
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import TrialRecord
 from orchestrator.progress import Narrator
+from orchestrator.sweep.assignment import Assignment, assigned_runs
 from orchestrator.sweep.check import check
 from orchestrator.sweep.resources import Resources
 from orchestrator.sweep.run import run
-from orchestrator.sweep.trial import Assignment, _run, assigned_runs
+from orchestrator.sweep.trial import _run
 from orchestrator.training.runs import fold_run
-from tests.support.sweeps import sections
+from tests.support.sweeps import outcome, sections
 
 FOLDS = ("Ses01", "Ses02", "Ses03")
 
@@ -161,10 +163,33 @@ def test_trials_fail_at_their_time_limit(spoken: Path, folder: Path) -> None:
         assert record.score is None
 
 
-class LostWorker:
-    """In place of Train's run: no test can meet the moment after the record reliably."""
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_workers_of_a_slot_train_one_trial_after_another(
+    spoken: Path, folder: Path, tmp_path: Path
+) -> None:
+    """The results are those of trials with one worker, which one process trains in turn."""
+    path = tmp_path / "space.yaml"
+    path.write_text(yaml.safe_dump({"parameters": {"model.hidden_size": {"choices": [8, 16]}}}))
+    search = {"space": str(path), "sampler": "grid", "scheduler": "none", "trials": 2}
+    outcomes = {}
+    for workers in (1, 2):
+        name = f"slot-{workers}"
+        cluster = {"concurrent_trials": 1}
+        changed = {"training": {"epochs": 2}, "search": search, "cluster": cluster}
+        chosen = small(folder, spoken, name, workers, **changed)
+        ledger = Ledger(Storage.open(chosen.storage).child(name))
+        run(*check(chosen), ledger, Narrator())
+        assert [record.status for record in ledger.trials()] == ["complete"] * 2
+        outcomes[workers] = outcome(ledger)
+    assert outcomes[1] == outcomes[2]
+    runs = {name.split("/")[0] for name in ledger.storage.child("tune/train").list()}
+    assert len(runs) == 1, runs
 
-    def fit(self) -> None:
+
+class LostWorker:
+    """In place of a slot: no test can meet the moment after the record reliably."""
+
+    def train(self, assignment: Assignment, report: Any) -> None:
         raise WorkerGroupError("the worker is lost", {0: RayActorError()})
 
 
