@@ -272,7 +272,8 @@ def test_ray_submit_runs_a_sweep_on_a_cluster_that_is_reached_by_ssh(
         assert complete(tmp_path) == 1
         # Without its token, the head refuses every client, the script included.
         (remote.home / ".ray" / "auth_token").write_text("0" * 64)
-        refused = desk.run(*submit, "extract", "~/my.yaml")
+        elsewhere = f"storage={tmp_path / 'elsewhere'}"  # without features, so they are missing
+        refused = desk.run(*submit, "extract", "~/my.yaml", "--set", elsewhere)
         assert refused.returncode != 0
         assert "RAY_ADDRESS" in refused.stdout + refused.stderr
 

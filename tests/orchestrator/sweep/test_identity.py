@@ -182,7 +182,7 @@ def test_every_role_of_code_has_files_and_its_own_digest() -> None:
 @pytest.mark.parametrize(
     "file",
     [
-        "orchestrator/sweep/trial.py",
+        "orchestrator/sweep/assignment.py",
         "orchestrator/training/inspection.py",
         "orchestrator/training/checkpoints.py",
         "ser_models/iaan.py",
