@@ -9,7 +9,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest -n 2 --dist worksteal
 FAULTS := runs/faults.md
 
-.PHONY: demo test test-faults s3rver install lint clean
+.PHONY: demo test test-faults bench s3rver install lint clean
 
 demo: install
 	$(BIN)/ser demo
@@ -20,6 +20,9 @@ test: install lint
 test-faults: install s3rver
 	mkdir -p $(dir $(FAULTS))
 	$(PYTEST) -m faults tests/faults -rs --faults-table $(FAULTS)
+
+bench: install
+	$(BIN)/python benchmarks/all.py
 
 s3rver:
 	@if [ -e .s3rver/installed ]; then :; elif command -v npm > /dev/null; then \

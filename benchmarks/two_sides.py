@@ -73,7 +73,7 @@ class Case:
 
 
 def make_planted(cases: list[Case], seeds: list[int], folder: Path) -> None:
-    """Make the missing planted corpora of the cases, with Ray."""
+    """Make the missing planted corpora of the cases, and extract their features."""
     missing = []
     for trial in (case.trial(seed) for case in cases if case.effect for seed in seeds):
         corpus = corpus_folder(trial.effect.settings(trial.seed), folder).name
@@ -82,7 +82,7 @@ def make_planted(cases: list[Case], seeds: list[int], folder: Path) -> None:
         if not marker.exists():
             missing.append((trial, marker))
     if missing:
-        make_corpora([trial for trial, _ in missing], folder, 2)
+        make_corpora([trial for trial, _ in missing], folder)
     for _, marker in missing:
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.touch()

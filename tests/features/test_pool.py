@@ -109,7 +109,8 @@ def test_an_error_in_our_code_ends_the_run(
 
 
 SCRIPT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores Ctrl-C
 from features.extract import extract
 from features.manifest import read_manifest
 from features.sets.logmel3d import LogMelConfig

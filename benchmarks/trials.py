@@ -1,0 +1,201 @@
+"""What a sweep costs beyond its training: the demo beside bare training, and the waits of a slot.
+
+    python benchmarks/trials.py [--rounds 2]
+
+Both sides train the same fold-epochs with two processes. `ser sweep` is timed as a whole command,
+from its start to its report, with the features in the storage. Bare training is a program that
+trains the folds of the same trials for the same number of epochs, without Ray, search, checkpoints
+or report. The sides take turns. A wait is the time from the search's decision to the first step of
+the trial, whose folds are then in memory. Prints Markdown tables. Use a quiet machine with two
+cores: two rounds take about six minutes.
+"""
+
+import argparse
+import multiprocessing
+import os
+import pickle
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+
+from features.corpora.demo import make_demo_corpus
+from features.extract import extract
+from features.storage import Storage
+from orchestrator.config.parsing import load, parse
+from orchestrator.config.sections import Configuration
+from orchestrator.data.corpus import read_corpus
+from orchestrator.data.prepare import Prepared, plan_folds, prepare
+from orchestrator.ledger.ledger import Ledger
+from orchestrator.progress import Narrator
+from orchestrator.training.runs import fold_run
+
+WORKERS = 2
+DEMO = Path(__file__).parents[1] / "orchestrator" / "cli" / "demo.yaml"
+Plan = list[tuple[dict[str, Any], int]]
+"""The configuration of each trial of a sweep, and its epochs."""
+
+
+def trials_of(sweep: Ledger) -> Plan:
+    """Return what the trials of a finished sweep trained, in their order."""
+    base = parse(sweep.sweep().configuration)
+    records = sorted(sweep.trials(), key=lambda record: record.number)
+    return [
+        (base.with_values(record.hyperparameters).resolved(), len(record.curve))
+        for record in records
+    ]
+
+
+_prepared: Prepared
+
+
+def _start(storage: str, configuration: dict[str, Any]) -> None:
+    global _prepared
+    torch.set_num_threads(1)
+    _prepared = prepare(
+        plan_folds(parse(configuration)), Storage.open(storage), lambda done, total, error: None
+    )
+
+
+def _train(trial: tuple[dict[str, Any], int]) -> None:
+    configuration, epochs = parse(trial[0]), trial[1]
+    dataset = _prepared.datasets[configuration.features.normalize]
+    runs = [fold_run(fold, dataset, configuration) for fold in _prepared.folds]
+    for _ in range(epochs):
+        for run in runs:
+            if not run.ended:
+                run.train_epoch()
+    for run in runs:
+        run.finish()
+
+
+def bare(storage: str, plan: Plan) -> None:
+    """Train the trials of a plan in a pool of processes."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(WORKERS, _start, (storage, plan[0][0])) as pool:
+        pool.map(_train, plan, chunksize=1)
+
+
+def timed(command: list[str]) -> float:
+    """Return the seconds of a whole command."""
+    kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    began = time.perf_counter()
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**kept, "OMP_NUM_THREADS": "1"},
+    )
+    seconds = time.perf_counter() - began
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    return seconds
+
+
+def sweeps(manifest: str, folder: Path, rounds: int) -> None:
+    """Print the table of the demo's sweep beside bare training."""
+    values = [f"corpus.root={manifest}", f"storage={folder}/runs"]
+    sides: dict[str, list[float]] = {"`ser sweep`": [], "bare training": [], "finished": []}
+    for number in range(rounds):
+        name = f"demo-{number}"
+        options = [part for value in [*values, f"name={name}"] for part in ("--set", value)]
+        command = [sys.executable, "-m", "orchestrator.cli", "sweep", str(DEMO), *options]
+        sides["`ser sweep`"].append(timed(command))
+        sides["finished"].append(timed(command))
+        plan = trials_of(Ledger(Storage.open(f"{folder}/runs").child(name)))
+        (folder / "plan.pickle").write_bytes(pickle.dumps(plan))
+        program = [sys.executable, str(Path(__file__).resolve()), "--bare", str(folder)]
+        sides["bare training"].append(timed(program))
+    folds = len(Ledger(Storage.open(f"{folder}/runs").child("demo-0")).sweep().folds)
+    epochs = sum(epochs for _, epochs in plan)
+    ours, theirs = sides["`ser sweep`"], sides["bare training"]
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    print(f"\n| the demo's sweep: {len(plan)} trials, {epochs} epochs of {folds} folds | seconds |")
+    print("|---|---|")
+    print(f"| `ser sweep`, whole command | {spread(ours, 1)} |")
+    print(f"| the same epochs, bare, {WORKERS} processes | {spread(theirs, 1)} |")
+    print(f"| ratio (target: at most 1.15) | {spread(ratios, 2)} |")
+    print(f"| `ser sweep` again: nothing is left to do | {spread(sides['finished'], 1)} |")
+
+
+def waits(manifest: str, folder: Path) -> None:
+    """Print the seconds from the search's decision to a trial's first step."""
+    from orchestrator.sweep.check import check
+    from orchestrator.sweep.run import run
+    from orchestrator.sweep.search import Search
+
+    print("\n| workers of a trial | first trial | later trials (target: at most 0.5 s) |")
+    print("|---|---|---|")
+    for workers in (1, WORKERS):
+        configuration = short(manifest, folder, workers)
+        ledger = Ledger(Storage.open(configuration.storage).child(configuration.name))
+        decided: dict[str, float] = {}
+        suggest = Search.suggest
+
+        def noted(search: Search, trial: str, decided=decided, suggest=suggest) -> Any:  # type: ignore[no-untyped-def]
+            proposal = suggest(search, trial)
+            if isinstance(proposal, dict):
+                decided[proposal["trial"]] = time.time()
+            return proposal
+
+        with patch.object(Search, "suggest", noted):
+            run(*check(configuration), ledger, Narrator())
+        seconds = []
+        for record in sorted(ledger.trials(), key=lambda record: record.number):
+            # The record counts the seconds from the first step to this file.
+            written = Path(ledger.storage.path(f"trials/{record.id}/trial.json")).stat().st_mtime
+            seconds.append(written - (record.seconds or 0.0) - decided[record.id])
+        print(f"| {workers} | {seconds[0]:.2f} s | {spread(seconds[1:], 2)} |")
+
+
+def short(manifest: str, folder: Path, workers: int) -> Configuration:
+    """Return the configuration of a sweep of six short trials, one at a time."""
+    search = {"search.trials": 6, "search.sampler": "random", "search.scheduler": "none"}
+    cluster = {"cluster.workers_per_trial": workers, "cluster.concurrent_trials": 1}
+    overrides = {
+        "corpus.root": manifest,
+        "storage": f"{folder}/runs",
+        "name": f"waits-{workers}",
+        "training.epochs": 2,
+        **search,
+        **cluster,
+    }
+    lines = [f"{key}={value}" for key, value in overrides.items() if key != "search.grace_epochs"]
+    return load(str(DEMO), lines)
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Return the median and the range."""
+    median, low, high = (f"{f(values):.{digits}f}" for f in (statistics.median, min, max))
+    return f"{median} ({low} to {high})"
+
+
+def main() -> None:
+    """Print both tables, or train one side."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--bare", type=Path, help="used by the program itself")
+    options = parser.parse_args()
+    if options.bare:
+        plan = pickle.loads((options.bare / "plan.pickle").read_bytes())  # noqa: S301 (our file)
+        bare(f"{options.bare}/runs", plan)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        manifest = make_demo_corpus(f"{folder}/corpus")
+        configuration = load(str(DEMO), [f"corpus.root={manifest}"])
+        corpus = read_corpus(configuration.corpus).manifest
+        extract(corpus, configuration.features, Storage.open(f"{folder}/runs").child("features"))
+        sweeps(manifest, folder, options.rounds)
+        waits(manifest, folder)
+
+
+if __name__ == "__main__":
+    main()
