@@ -14,12 +14,14 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ray.tune.execution import tune_controller
 from ray.tune.search import Searcher
+from ray.tune.utils.object_cache import _ObjectCache
 
 from orchestrator.errors import ClusterError
 
@@ -312,6 +314,36 @@ def configure_tune() -> None:
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     for name in ("ray.tune", "ray.train._internal.storage"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+class IdleProcesses(_ObjectCache):
+    """Keeps every process that waits for a trial, until the search has proposed its last trial.
+
+    Tune keeps one, and ends the others, although the search often waits for a result before it
+    proposes the next trials. A new process takes seconds, and a new slot takes longer.
+    """
+
+    def cache_object(self, key: Any, obj: Any) -> bool:
+        """Keep a process. Returns True."""
+        self._cached_objects[key].append(obj)
+        self._num_cached_objects += 1
+        return True
+
+    def flush_cached_objects(self, force_all: bool = False) -> Generator[Any, None, None]:
+        """Yield the processes to end: all or none."""
+        if force_all:
+            yield from super().flush_cached_objects(force_all=True)
+
+
+@contextmanager
+def idle_processes_kept() -> Iterator[None]:
+    """Let Tune use `IdleProcesses` in this context."""
+    name = "_ObjectCache"
+    setattr(tune_controller, name, IdleProcesses)
+    try:
+        yield
+    finally:
+        setattr(tune_controller, name, _ObjectCache)
 
 
 def process_of(trial: Any) -> str | None:

@@ -13,7 +13,7 @@ from orchestrator.progress import Narrator
 from orchestrator.sweep.assignment import Assignment
 from orchestrator.sweep.check import check_model, training_speakers
 from orchestrator.sweep.events import events, name_of
-from orchestrator.sweep.ray_compat import configure_tune
+from orchestrator.sweep.ray_compat import configure_tune, idle_processes_kept
 from orchestrator.sweep.resources import Resources
 from orchestrator.sweep.search import Search
 from orchestrator.sweep.trial import RESTARTS, run_trial
@@ -80,7 +80,7 @@ def tune_trials(
         tune_config=tune.TuneConfig(
             search_alg=search,
             num_samples=search.trials,
-            max_concurrent_trials=None,
+            max_concurrent_trials=resources.concurrent,  # by default, their processes start in turn
             reuse_actors=True,
             # TensorBoard shows these names.
             trial_name_creator=name_of,
@@ -97,7 +97,7 @@ def tune_trials(
         ),
     )
     try:
-        with narrator.bars():
+        with narrator.bars(), idle_processes_kept():
             tuner.fit()
     finally:
         callback.release_all()

@@ -101,6 +101,28 @@ def test_what_a_dead_process_reserved_is_released() -> None:
     ray.kill(owners[1])
 
 
+def test_idle_processes_stay_until_the_search_ends() -> None:
+    """Tune's own cache would keep only one. Both have the methods that the controller calls."""
+    from ray.tune.execution import tune_controller
+    from ray.tune.utils.object_cache import _ObjectCache
+
+    kept = {}
+    for cache in (_ObjectCache(may_keep_one=True), ray_compat.IdleProcesses(may_keep_one=True)):
+        results = [cache.cache_object("trial", name) for name in "abc"]
+        ended = list(cache.flush_cached_objects(force_all=False))
+        kept[type(cache)] = (results, ended, cache.num_cached_objects)
+        assert cache.pop_cached_object("trial") == "a"
+        cache.cache_object("trial", "d")
+        assert list(cache.flush_cached_objects(force_all=True))[-1] == "d"
+        assert cache.num_cached_objects == 0
+    assert kept[_ObjectCache] == ([True, False, False], [], 1), "Tune now keeps more"
+    assert kept[ray_compat.IdleProcesses] == ([True, True, True], [], 3)
+    assert tune_controller._ObjectCache is _ObjectCache
+    with ray_compat.idle_processes_kept():
+        assert tune_controller._ObjectCache is ray_compat.IdleProcesses
+    assert tune_controller._ObjectCache is _ObjectCache
+
+
 def test_an_address_without_a_listener_is_refused_at_once() -> None:
     with pytest.raises(ClusterError, match=r"no cluster answers at 127\.0\.0\.1:9 .*unset"):
         ray_compat.check_head_listens("127.0.0.1:9")
