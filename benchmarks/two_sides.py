@@ -7,7 +7,8 @@ import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,15 +33,30 @@ from orchestrator.training.batches import training_batches
 from orchestrator.training.fold_run import Row
 from orchestrator.training.gradient import GradientRun
 from orchestrator.training.runs import fold_run
+from ser_models.acrnn import ACRNN
+from ser_models.ssa_crnn import SSACRNN
 
 
 @dataclass(frozen=True)
 class Side:
-    """A way of training: values of the configuration, and the rule that draws the batches."""
+    """A way of training: values of the configuration, and the rule that draws the batches.
+
+    always_sorted : for models with batch statistics too, whose batches are not sorted by length
+    """
 
     name: str
     values: Mapping[str, Any] = field(default_factory=dict)
     rule: Callable[..., list[np.ndarray]] = training_batches
+    always_sorted: bool = False
+
+    @contextmanager
+    def way(self) -> Iterator[None]:
+        """Make and train folds in this way in this context."""
+        with ExitStack() as patches:
+            patches.enter_context(patch.object(gradient, "training_batches", self.rule))
+            for model in (ACRNN, SSACRNN) if self.always_sorted else ():
+                patches.enter_context(patch.object(model, "batch_statistics", False))
+            yield
 
 
 @dataclass(frozen=True)
@@ -99,7 +115,8 @@ def epoch_seconds(
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     runs = {}
     for side in sides:
-        run = fold_run(fold, dataset, configuration.with_values(dict(side.values)), device)
+        with side.way():
+            run = fold_run(fold, dataset, configuration.with_values(dict(side.values)), device)
         assert isinstance(run, GradientRun)
         runs[side.name] = run
     seconds: dict[str, list[float]] = {side.name: [] for side in sides}
@@ -108,7 +125,7 @@ def epoch_seconds(
             run = runs[side.name]
             run.epoch = number + 1
             run.model.train()
-            with patch.object(gradient, "training_batches", side.rule):
+            with side.way():
                 began = clock()
                 run._train()
                 if device.type == "cuda":
@@ -139,7 +156,7 @@ def train_fold(task: Task) -> tuple[list[Row], float]:
     torch.set_num_threads(1)
     fold, dataset, configuration, side, device = task
     began = time.process_time()
-    with patch.object(gradient, "training_batches", side.rule):
+    with side.way():
         run = fold_run(fold, dataset, configuration, torch.device(device))
         while not run.ended:
             run.train_epoch()

@@ -111,6 +111,8 @@ class ACRNN(EmotionModel):
     The output has the attention `current` (batch, steps). A step is two frames, 20 ms.
     """
 
+    batch_statistics = True
+
     def __init__(
         self,
         dims: int,

@@ -1,6 +1,6 @@
 """The base classes of all models, and the check of sizes that they share."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,12 @@ class EmotionModel(nn.Module):
     """A classifier of emotions. Its positional parameters are fields of `Sizes`.
 
     Its keyword-only parameters are hyperparameters, which a configuration sets under `model`.
+
+    batch_statistics : whether the pieces of a batch change each other's output in training, as with
+        batch normalisation. Batches are then random, and not of pieces with similar length
     """
+
+    batch_statistics: ClassVar[bool] = False
 
     def forward(
         self, current: Padded, own: Padded | None = None, other: Padded | None = None, /

@@ -36,7 +36,9 @@ class GradientRun(FoldRun):
         assert isinstance(self.config.training, GradientTraining)
         self.training = self.config.training
         self.pieces = self.dataset.pieces(self.fold.train)
-        self.lengths = longest_turns(self.dataset, self.pieces)
+        self.lengths = np.zeros(len(self.pieces.rows), dtype=np.int64)
+        if not self.model.batch_statistics:  # the pieces of a batch should then be a random sample
+            self.lengths = longest_turns(self.dataset, self.pieces)
         parameters = list(self.model.parameters())
         for parameter in parameters:
             # If a batch is too small for all replicas, some have no pieces. Their gradients must
