@@ -9,19 +9,20 @@ import pytest
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """A local Ray with six CPUs, whatever the machine has, for the whole test session."""
+    """A local Ray with four CPUs, whatever the machine has, for the whole test session."""
     import ray
 
-    from orchestrator.sweep.ray_compat import TRAIN_ENVIRONMENT
+    from orchestrator.sweep.ray_compat import TRAIN_ENVIRONMENT, without_helpers
 
     os.environ.update(TRAIN_ENVIRONMENT | {"RAY_BACKEND_LOG_LEVEL": "fatal"})
-    ray.init(
-        address="local",
-        num_cpus=6,
-        include_dashboard=False,
-        logging_level="error",
-        log_to_driver=False,
-    )
+    with without_helpers():
+        ray.init(
+            address="local",
+            num_cpus=4,
+            include_dashboard=False,
+            logging_level="error",
+            log_to_driver=False,
+        )
     yield
     ray.shutdown()
 

@@ -81,7 +81,7 @@ def start_local(**options: Any) -> None:
     ray_compat.keep_token_private()
     for attempt in range(1, STARTS + 1):
         try:
-            with ray_compat.silent_stderr():
+            with ray_compat.silent_stderr(), ray_compat.without_helpers():
                 ray.init(
                     address="local",
                     include_dashboard=False,

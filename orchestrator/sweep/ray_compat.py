@@ -40,6 +40,8 @@ LOST_AFTER = 4.0
 LONGEST_SOCKET = 107 if sys.platform == "linux" else 103
 """Bytes that the path of a socket may have."""
 _PROBE = bytes(2**20)
+HELPERS = ("start_monitor", "start_log_monitor", "start_api_server")
+"""Methods of Ray's node that start a helper process."""
 IMPORT_REMEDY = (
     "Install the same version of it on every node, and keep other files with the names of its "
     "packages out of PYTHONPATH and of the job's working directory. Then run the same command"
@@ -159,6 +161,25 @@ def job_config() -> Any:
             return super()._serialize()
 
     return DriverFolders()
+
+
+@contextmanager
+def without_helpers() -> Iterator[None]:
+    """Start no autoscaler, log monitor and dashboard for a Ray that starts in this context.
+
+    A local Ray cannot grow, its logs are not read, and it has no dashboard. Ray starts these three
+    processes all the same, which takes as much CPU time as all its other processes together.
+    """
+    from ray._private.node import Node
+
+    kept = {name: getattr(Node, name) for name in HELPERS}
+    for name in HELPERS:
+        setattr(Node, name, lambda self, **options: None)
+    try:
+        yield
+    finally:
+        for name, method in kept.items():
+            setattr(Node, name, method)
 
 
 def end_failed_start(error: Exception) -> str | None:

@@ -19,7 +19,7 @@ from features.storage import Storage
 from orchestrator.ledger.ledger import Ledger
 from tests.support.clusters import ALONE, EXAMPLES, Head, Machine, give_token, head, machine
 from tests.support.processes import free_port, wait
-from tests.support.sweeps import NAME, configure
+from tests.support.sweeps import NAME, configure, ser
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
 needs_ssh = pytest.mark.skipif(
@@ -38,6 +38,14 @@ def config(tmp_path: Path, spoken: Path) -> Path:
         search={"trials": 1, "scheduler": "none"},
         cluster={"concurrent_trials": 1},
     )
+
+
+@pytest.fixture
+def extracted(config: Path) -> Path:
+    """The same sweep, with its features in the storage: Ray Data takes long to start."""
+    done = ser("extract", config)
+    assert done.returncode == 0, done.stderr
+    return config
 
 
 def complete(folder: Path, name: str = NAME) -> int:
@@ -225,7 +233,7 @@ def beside_others(commands: list[str], ports: dict[str, int]) -> list[str]:
 
 @needs_ssh
 def test_ray_submit_runs_a_sweep_on_a_cluster_that_is_reached_by_ssh(
-    tmp_path: Path, config: Path
+    tmp_path: Path, extracted: Path
 ) -> None:
     with machine() as remote, machine() as desk, sshd(remote, desk):
         token = give_token(desk.home)
@@ -263,7 +271,7 @@ def test_ray_submit_runs_a_sweep_on_a_cluster_that_is_reached_by_ssh(
         mounted = [path.name for path in (remote.home / "ser-orchestrator").iterdir()]
         assert sorted(mounted) == [".gitignore", "README.md"]
 
-        send = desk.run("ray", "rsync-up", file, config, "~/my.yaml")
+        send = desk.run("ray", "rsync-up", file, extracted, "~/my.yaml")
         assert send.returncode == 0, send.stdout + send.stderr
         submit = ["ray", "submit", "--no-config-cache", file, EXAMPLES / "submit.py", "--"]
         done = desk.run(*submit, "sweep", "~/my.yaml")  # ~ is the home on the head
@@ -279,7 +287,7 @@ def test_ray_submit_runs_a_sweep_on_a_cluster_that_is_reached_by_ssh(
 
 
 def test_the_slurm_script_is_requeued_before_its_time_limit_and_resumes(
-    tmp_path: Path, config: Path
+    tmp_path: Path, extracted: Path
 ) -> None:
     with machine() as node:
         # Two nodes on this machine: `srun` runs its command here.
@@ -302,7 +310,7 @@ def test_the_slurm_script_is_requeued_before_its_time_limit_and_resumes(
 
         def start() -> psutil.Popen:
             return psutil.Popen(
-                ["bash", str(EXAMPLES / "slurm.sh"), str(config)],
+                ["bash", str(EXAMPLES / "slurm.sh"), str(extracted)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -311,7 +319,8 @@ def test_the_slurm_script_is_requeued_before_its_time_limit_and_resumes(
             )
 
         first, runs = start(), tmp_path / "runs"
-        assert wait(lambda: list(runs.rglob("*.parquet")), first), first.communicate()[0]
+        assert wait(lambda: list(runs.rglob("sweep.json")), first), first.communicate()[0]
+        assert complete(tmp_path) == 0
         written = {path: path.stat().st_mtime_ns for path in runs.rglob("*.parquet")}
         first.send_signal(signal.SIGUSR1)  # Slurm sends it two minutes before the time limit
         output = first.communicate(timeout=60)[0]

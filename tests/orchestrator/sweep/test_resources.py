@@ -56,7 +56,7 @@ def searching(**cluster: Any) -> Configuration:
     ("cluster", "message"),
     [
         pytest.param(
-            {"workers_per_trial": 300}, r"300 CPUs and 0 GPUs.* cluster has 6 CPUs", id="CPUs"
+            {"workers_per_trial": 300}, r"300 CPUs and 0 GPUs.* cluster has 4 CPUs", id="CPUs"
         ),
         pytest.param({"gpus_per_worker": 0.5}, r"0\.5 GPUs.* 0 GPUs", id="GPUs"),
         pytest.param(
@@ -64,7 +64,7 @@ def searching(**cluster: Any) -> Configuration:
             r"12 CPUs and 2\.4 GPUs.* 30 CPUs and 0 GPUs",
             id="GPUs of a cluster that grows in CPUs",
         ),
-        pytest.param({"workers_per_trial": 8}, r"8 CPUs.* 6 such workers fit", id="a few CPUs"),
+        pytest.param({"workers_per_trial": 8}, r"8 CPUs.* 4 such workers fit", id="a few CPUs"),
     ],
 )
 def test_workers_that_never_fit_are_refused(cluster: dict[str, Any], message: str) -> None:
@@ -81,6 +81,6 @@ def test_announced_nodes_count() -> None:
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_started_sweep_resumes_with_fewer_workers_unless_they_are_replicas() -> None:
     wide = searching(workers_per_trial=8)
-    assert choose_resources(wide, 9, started=True) == Resources(6, 1, 0.0, 1)
+    assert choose_resources(wide, 9, started=True) == Resources(4, 1, 0.0, 1)
     with pytest.raises(ConfigError, match="8 CPUs"):  # two workers for each fold
         choose_resources(wide, 4, started=True)

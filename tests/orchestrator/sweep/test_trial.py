@@ -30,6 +30,7 @@ from orchestrator.training.runs import fold_run
 from tests.support.sweeps import outcome, sections
 
 FOLDS = ("Ses01", "Ses02", "Ses03")
+TWO_FOLDS = {"scheme": "random_repeated", "folds": 2}
 
 
 @pytest.fixture(scope="module")
@@ -54,28 +55,36 @@ def train(chosen: Configuration) -> tuple[Ledger, TrialRecord]:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_the_number_of_workers_changes_no_bit(spoken: Path, folder: Path) -> None:
-    results = []
+def test_the_number_of_workers_changes_no_bit(spoken: Path, folder: Path, tmp_path: Path) -> None:
+    """One process trains both trials in turn, and so do the workers of one slot."""
+    path = tmp_path / "space.yaml"
+    path.write_text(yaml.safe_dump({"parameters": {"model.hidden_size": {"choices": [8, 16]}}}))
+    outcomes = []
     for workers in (1, 2, 3):
-        ledger, record = train(
-            small(
-                folder,
-                spoken,
-                f"workers-{workers}",
-                workers,
-                model={"dropout": 0.2},
-                training={"epochs": 3},
-            )
+        chosen = small(
+            folder,
+            spoken,
+            f"workers-{workers}",
+            workers,
+            model={"dropout": 0.2},
+            training={"epochs": 3},
+            search={"space": str(path), "sampler": "grid", "scheduler": "none", "trials": 2},
+            cluster={"concurrent_trials": 1},
         )
-        storage = ledger.trial_storage(record.id)
-        results.append({name: storage.read(name) for name in record.files})
-    assert set(results[0]) == {
-        "folds.parquet",
-        "inspection.parquet",
-        "predictions.parquet",
-        *(f"fold-{fold}.safetensors" for fold in FOLDS),
-    }
-    assert results[0] == results[1] == results[2]
+        ledger = Ledger(Storage.open(chosen.storage).child(chosen.name))
+        run(*check(chosen), ledger, Narrator())
+        assert [record.status for record in ledger.trials()] == ["complete"] * 2
+        runs = {name.split("/")[0] for name in ledger.storage.child("tune/train").list()}
+        assert len(runs) == (workers > 1), runs
+        outcomes.append(outcome(ledger))
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+    for record in ledger.trials():
+        assert record.files.keys() == {
+            "folds.parquet",
+            "inspection.parquet",
+            "predictions.parquet",
+            *(f"fold-{fold}.safetensors" for fold in FOLDS),
+        }
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -87,7 +96,7 @@ def test_two_workers_for_each_fold_agree_with_one_worker_for_all(
     The folds have no validation part, so the selected epoch is the best one on the test part.
     """
     pairs = []
-    for workers in (1, 6):
+    for workers in (1, 4):
         ledger, record = train(
             small(
                 folder,
@@ -95,7 +104,7 @@ def test_two_workers_for_each_fold_agree_with_one_worker_for_all(
                 f"replicas-{workers}",
                 workers,
                 training={"epochs": 2, "batch_size": 15},
-                folds={"selection": "held_out"},
+                folds=TWO_FOLDS | {"selection": "held_out"},
                 model={"dropout": 0.0},
             )
         )
@@ -110,8 +119,9 @@ def test_two_workers_for_each_fold_agree_with_one_worker_for_all(
 
     assert {row["split"] for row in rows} == {"train", "test"}
     tested = [row for row in rows if row["split"] == "test"]
-    assert sum(row["selected"] for row in tested) == len(FOLDS)
-    best = [max(row["ua"] for row in tested if row["fold"] == fold) for fold in FOLDS]
+    assert sum(row["selected"] for row in tested) == 2
+    names = {row["fold"] for row in tested}
+    best = [max(row["ua"] for row in tested if row["fold"] == fold) for fold in names]
     assert record.score == pytest.approx(np.mean(best), abs=1e-5)
 
 
@@ -125,7 +135,8 @@ def test_replicas_of_a_network_with_batch_statistics_leave_weights_that_fit_thei
         folder,
         spoken,
         "batch-statistics",
-        6,
+        4,
+        folds=TWO_FOLDS,
         model={"name": "ssa_crnn_r", **sizes},
         training={"epochs": 2},
     )
@@ -161,29 +172,6 @@ def test_trials_fail_at_their_time_limit(spoken: Path, folder: Path) -> None:
         assert record.status == "failed"
         assert record.reason == "not finished after 0.2 minutes (cluster.trial_minutes)"
         assert record.score is None
-
-
-@pytest.mark.usefixtures("ray_cluster")
-def test_the_workers_of_a_slot_train_one_trial_after_another(
-    spoken: Path, folder: Path, tmp_path: Path
-) -> None:
-    """The results are those of trials with one worker, which one process trains in turn."""
-    path = tmp_path / "space.yaml"
-    path.write_text(yaml.safe_dump({"parameters": {"model.hidden_size": {"choices": [8, 16]}}}))
-    search = {"space": str(path), "sampler": "grid", "scheduler": "none", "trials": 2}
-    outcomes = {}
-    for workers in (1, 2):
-        name = f"slot-{workers}"
-        cluster = {"concurrent_trials": 1}
-        changed = {"training": {"epochs": 2}, "search": search, "cluster": cluster}
-        chosen = small(folder, spoken, name, workers, **changed)
-        ledger = Ledger(Storage.open(chosen.storage).child(name))
-        run(*check(chosen), ledger, Narrator())
-        assert [record.status for record in ledger.trials()] == ["complete"] * 2
-        outcomes[workers] = outcome(ledger)
-    assert outcomes[1] == outcomes[2]
-    runs = {name.split("/")[0] for name in ledger.storage.child("tune/train").list()}
-    assert len(runs) == 1, runs
 
 
 class LostWorker:
