@@ -15,6 +15,7 @@ COMMANDS = {
     "import orchestrator": ["-c", "import orchestrator"],
     "ser --help": ["-m", "orchestrator.cli", "--help"],
     "ser corpus, without a corpus": ["-m", "orchestrator.cli", "corpus", "manifest", "missing.csv"],
+    "ser status, without a sweep": ["-m", "orchestrator.cli", "status", "missing"],
     "import torch": ["-c", "import torch"],
     "import ray": ["-c", "import ray"],
 }
