@@ -58,6 +58,9 @@ def events(
         def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
             if search.storage_error is not None:
                 raise search.storage_error
+            for trial in trials:
+                if trial.trial_id not in self.nodes:  # its process may be lost before it starts
+                    self.nodes[trial.trial_id] = set(living_nodes())
             running = [trial for trial in trials if trial.status == "RUNNING"]
             for trial in running:
                 if time.monotonic() > self.ends[trial.trial_id]:
@@ -80,7 +83,6 @@ def events(
 
         def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             self.ends[trial.trial_id] = time.monotonic() + limit
-            self.nodes[trial.trial_id] = set(living_nodes())
             chosen = ", ".join(
                 f"{key.split('.')[-1]} {value:.3g}"
                 if isinstance(value, float)
@@ -100,8 +102,10 @@ def events(
         def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             self._end_overdue(trial)
             self.release_at = 0.0
-            if not self.nodes[trial.trial_id] <= living_nodes().keys():
+            nodes = set(living_nodes())
+            if not self.nodes.get(trial.trial_id, nodes) <= nodes:
                 trial.max_failures += 1  # lost with its node: this says nothing about the trial
+            self.nodes[trial.trial_id] = nodes
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             self._end_overdue(trial)
