@@ -17,6 +17,7 @@ import torch
 import orchestrator
 from orchestrator.config.parsing import parse
 from orchestrator.training.gradient import GradientRun
+from orchestrator.training.runs import fold_run
 
 EPOCHS = 2  # that are timed, after one that sets things up
 
@@ -25,7 +26,8 @@ def main(file: str) -> None:
     """Print the file of the code, and the median of `EPOCHS`, as JSON."""
     torch.set_num_threads(1)
     values, fold, dataset = pickle.loads(Path(file).read_bytes())  # noqa: S301 (our own file)
-    run = GradientRun(fold, dataset, parse(values), torch.device("cpu"))
+    run = fold_run(fold, dataset, parse(values))
+    assert isinstance(run, GradientRun)
     seconds = []
     for number in range(EPOCHS + 1):
         run.epoch = number + 1

@@ -1,6 +1,6 @@
 """The base classes of all models, and the check of sizes that they share."""
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class EmotionModel(nn.Module):
         batch normalisation. Batches are then random, and not of pieces with similar length
     """
 
-    batch_statistics: ClassVar[bool] = False
+    batch_statistics: bool = False
 
     def forward(
         self, current: Padded, own: Padded | None = None, other: Padded | None = None, /

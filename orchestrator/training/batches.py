@@ -1,7 +1,7 @@
 """The batches of training and of evaluation."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -55,9 +55,11 @@ def training_batches(
     """Return the positions of the pieces in each batch of one pass, in random order.
 
     The pass is shuffled and cut into groups of `GROUP` batches. Each group is sorted by length
-    before it is cut into batches, to save padding. Then the batches of the pass are shuffled.
+    before it is cut into batches, to save padding. Then the batches of the pass are shuffled. Each
+    class is sorted on its own: a batch has pieces of all classes, and each of them is as long among
+    its class as the others are among theirs.
 
-    labels, lengths : (pieces,)
+    labels, lengths : (pieces,). If all lengths are equal, nothing is sorted
     balanced : every batch has the same number of pieces of each class. The pass covers the most
         frequent class once, and a few of its pieces again to fill the last batch. Pieces of other
         classes repeat. If False, each piece comes once, and one batch may be smaller
@@ -67,14 +69,35 @@ def training_batches(
         share = size // len(classes)
         members = [np.flatnonzero(labels == name) for name in classes]
         sizes = np.full(-(-max(map(len, members)) // share), share)
+        parts = [_parts(rows, lengths, sizes, generator) for rows in members]
+        batches = [np.concatenate(batch) for batch in zip(*parts, strict=True)]
     else:
-        members = [np.arange(len(labels))]
         # The smaller batch has a random place. At the end, it would have the longest pieces.
         sizes = np.full(-(-len(labels) // size), size)
         sizes[generator.integers(len(sizes))] -= sizes.sum() - len(labels)
-    parts = [_parts(rows, lengths, sizes, generator) for rows in members]
-    batches = [np.concatenate(batch) for batch in zip(*parts, strict=True)]
+        order = generator.permutation(len(labels))
+        group = np.repeat(np.arange(len(sizes)) // GROUP, sizes)
+        if np.ptp(lengths):
+            order = order[np.lexsort((_quantiles(labels[order], lengths[order], group), group))]
+        batches = np.split(order, np.cumsum(sizes)[:-1])
     return [batches[number] for number in generator.permutation(len(batches))]
+
+
+def _quantiles(
+    labels: Indices, lengths: Indices, group: Indices
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the rank of each piece by length in its class and group: above 0, below 1."""
+    by_length = np.lexsort((lengths, labels, group))
+    _, first, stratum, counts = np.unique(
+        np.stack([group, labels])[:, by_length],
+        axis=1,
+        return_index=True,
+        return_inverse=True,
+        return_counts=True,
+    )
+    quantiles = np.empty(len(labels))
+    quantiles[by_length] = (np.arange(len(labels)) - first[stratum] + 0.5) / counts[stratum]
+    return quantiles
 
 
 def _parts(
