@@ -35,7 +35,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
     return {
         "trials": ["trials.py"],
         "extraction": ["extraction.py", speech, "--rounds", "2"],
-        "epochs": ["epochs.py", *with_nemo],
+        "epochs": ["epochs.py", *with_nemo, *planted],
         "padding": ["padding.py", "--epochs", "3", *planted],
         "precision": ["precision.py", *planted],
         "start_up": ["start_up.py"],

@@ -4,8 +4,7 @@
 
 Both sides train the first fold on the same arrays, in turn, each in a process of its own. The
 times are CPU seconds of one thread. A ratio is our seconds by the earlier seconds in the same
-round. The planted corpora are made in a temporary folder. The earlier code comes from git, so the
-clone must have its commit. Prints a Markdown table.
+round. The earlier code comes from git, so the clone must have its commit. Prints a Markdown table.
 """
 
 import argparse
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from effects import CONTAGION, SPEAKER_STYLE, Effect
 from nemo_models import configuration as nemo_configuration
-from planted_effects import Trial, make_corpora
+from two_sides import Case, make_planted
 
 from features.storage import Storage
 from orchestrator.config.parsing import parse
@@ -46,9 +45,14 @@ CASES = {
 }
 
 
-def write_cases(folder: Path, nemo: str | None) -> dict[str, Path]:
-    """Write the data of each case to a file: configuration, first fold and dataset."""
-    make_corpora([Trial(effect, model, 0) for effect, model in CASES.values()], folder)
+def write_cases(folder: Path, target: Path, nemo: str | None) -> dict[str, Path]:
+    """Write the data of each case to a file: configuration, first fold and dataset.
+
+    folder : of planted corpora and features, made if they are missing
+    """
+    make_planted(
+        [Case(name, model, effect) for name, (effect, model) in CASES.items()], [0], folder
+    )
     configurations = {
         name: effect.configuration(model, 0, folder) for name, (effect, model) in CASES.items()
     }
@@ -59,7 +63,7 @@ def write_cases(folder: Path, nemo: str | None) -> dict[str, Path]:
     for number, (name, configuration) in enumerate(configurations.items()):
         plan = plan_folds(configuration)
         data = prepare(plan, Storage.open(configuration.storage), lambda done, total, error: None)
-        file = folder / f"case-{number}.pickle"
+        file = target / f"case-{number}.pickle"
         content = (configuration.resolved(), data.folds[0], data.dataset)
         file.write_bytes(pickle.dumps(content))
         files[name] = file
@@ -96,7 +100,9 @@ def main() -> None:
     parser.add_argument("--before", default=BEFORE, help="a commit")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--nemo", metavar="MANIFEST")
+    parser.add_argument("--folder", type=Path, default=Path("runs/planted"))
     options = parser.parse_args()
+    folder = options.folder.absolute()
     with tempfile.TemporaryDirectory() as name:
         earlier = Path(name, "earlier")
         earlier.mkdir()
@@ -106,7 +112,7 @@ def main() -> None:
         if archive.returncode:
             raise SystemExit(f"--before: {options.before} is not in this clone: fetch its history")
         subprocess.run(["tar", "-x", "-C", str(earlier)], input=archive.stdout, check=True)
-        files = write_cases(Path(name), options.nemo)
+        files = write_cases(folder, Path(name), options.nemo)
         print(f"| an epoch | at {options.before} | now | ratio (target: at most 0.80) |")
         print("|---|---|---|---|")
         for case, file in files.items():

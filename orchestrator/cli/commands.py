@@ -127,7 +127,7 @@ def extract(config: ConfigFile, overrides: Overrides = []) -> None:  # noqa: B00
     from orchestrator import load
     from orchestrator.data.corpus import read_corpus
     from orchestrator.progress import Narrator
-    from orchestrator.sweep.connection import extraction
+    from orchestrator.sweep.extraction import extraction
 
     configuration = load(config, overrides)
     manifest = read_corpus(configuration.corpus).manifest

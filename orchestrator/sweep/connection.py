@@ -7,10 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from features import pool, ray_data
-from features.extract import Compute
-from features.extractor import Extractor, Status
-from features.shards import Row
 from orchestrator.errors import ClusterError
 from orchestrator.sweep import ray_compat
 
@@ -48,24 +44,6 @@ def cluster() -> Iterator[bool]:
         yield not address
     finally:
         ray.shutdown()
-
-
-def extraction() -> Compute:
-    """Who computes features: the cluster's workers if there is a cluster, else this machine.
-
-    There is one if Ray is initialised already, or if RAY_ADDRESS is set. Call this function before
-    `cluster`, which initialises Ray.
-    """
-    ray = sys.modules.get("ray")  # an import of Ray takes half a second
-    given = os.environ.get("RAY_ADDRESS") or (ray is not None and ray.is_initialized())
-    return _compute_on_cluster if given else pool.compute
-
-
-def _compute_on_cluster(
-    extractor: Extractor, batches: list[list[Row]], workers: int | None
-) -> Iterator[Status]:
-    with cluster():
-        yield from ray_data.compute(extractor, batches, workers)
 
 
 def start_local(**options: Any) -> None:

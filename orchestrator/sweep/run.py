@@ -24,7 +24,8 @@ from orchestrator.ledger.records import FoldSizes, SweepRecord, Taken
 from orchestrator.progress import Narrator
 from orchestrator.sweep import identity
 from orchestrator.sweep.check import check
-from orchestrator.sweep.connection import cluster, extraction
+from orchestrator.sweep.connection import cluster
+from orchestrator.sweep.extraction import extraction
 from orchestrator.sweep.fork import copy_trials, valid_trials
 from orchestrator.sweep.resources import (
     Resources,

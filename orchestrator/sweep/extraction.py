@@ -1,0 +1,31 @@
+"""Who computes features. Imports Ray, which takes a second, only if there is a cluster."""
+
+import os
+import sys
+from collections.abc import Iterator
+
+from features import pool
+from features.extract import Compute
+from features.extractor import Extractor, Status
+from features.shards import Row
+
+
+def extraction() -> Compute:
+    """Who computes features: the cluster's workers if there is a cluster, else this machine.
+
+    There is one if Ray is initialised already, or if RAY_ADDRESS is set. Call this function before
+    `orchestrator.sweep.connection.cluster`, which initialises Ray.
+    """
+    ray = sys.modules.get("ray")
+    given = os.environ.get("RAY_ADDRESS") or (ray is not None and ray.is_initialized())
+    return _compute_on_cluster if given else pool.compute
+
+
+def _compute_on_cluster(
+    extractor: Extractor, batches: list[list[Row]], workers: int | None
+) -> Iterator[Status]:
+    from features import ray_data
+    from orchestrator.sweep.connection import cluster
+
+    with cluster():
+        yield from ray_data.compute(extractor, batches, workers)
