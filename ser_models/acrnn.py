@@ -10,6 +10,7 @@ from ser_models.sequences import Dropout, MaskedBatchNorm, MaskedRecurrence, Out
 
 CHANNELS = 3  # static, delta and delta of delta; a frame has all bands of a channel side by side
 KERNEL = (5, 3)  # frames and bands of each convolution
+GROUPS = 6  # of rows with similar length, whose convolutions are computed together on a CPU
 SLOPE = 0.01  # of every leaky ReLU below zero
 
 
@@ -56,6 +57,34 @@ class ConvolutionalEncoder(nn.Module):
         self.recurrence = MaskedRecurrence(nn.LSTM, linear_size, hidden_size, bidirectional=True)
 
     def forward(self, current: Padded) -> tuple[Tensor, Tensor]:
+        # The mask is copied because inductor (torch 2.13) gives wrong attention weights for a
+        # strided mask after a change of shapes. A similar error:
+        # https://github.com/pytorch/pytorch/issues/172693
+        mask = current.mask[:, ::2].contiguous()
+        states = self._projected_in_groups(current)
+        states = nn.functional.leaky_relu(self.normalization(states, mask), SLOPE)
+        steps = Padded(self.dropout(states), (current.lengths + 1) // 2)
+        return self.recurrence(steps), mask
+
+    def _projected_in_groups(self, current: Padded) -> Tensor:
+        """As `_projected`. On a CPU, rows of similar length are computed together.
+
+        Convolutions take most of the time, and as much over padding as over speech. On a GPU, the
+        host would wait for the lengths.
+        """
+        if current.values.device.type != "cpu" or torch.compiler.is_compiling():
+            return self._projected(current)
+        order = torch.argsort(current.lengths, stable=True)
+        time, parts = (current.values.shape[1] + 1) // 2, []
+        for rows in order.chunk(GROUPS):
+            lengths = current.lengths[rows]
+            longest = max(1, int(lengths.max()))
+            states = self._projected(Padded(current.values[rows, :longest], lengths))
+            parts.append(nn.functional.pad(states, (0, 0, 0, time - states.shape[1])))
+        return torch.cat(parts)[torch.argsort(order)]
+
+    def _projected(self, current: Padded) -> Tensor:
+        """Convolutions and the linear layer: (batch, time / 2, linear), zeros on padding."""
         mask = current.mask
         values = current.values.masked_fill(~mask[:, :, None], 0)
         maps = values.unflatten(2, (CHANNELS, -1)).transpose(1, 2)  # (batch, 3, time, bands)
@@ -66,16 +95,10 @@ class ConvolutionalEncoder(nn.Module):
         if maps.shape[2] % 2:  # padding by 0 frames would copy the largest tensor
             maps = nn.functional.pad(maps, (0, 0, 0, 1))
         maps = nn.functional.max_pool2d(maps, 2)  # (batch, first_maps, time / 2, bands / 2)
-        # A step is real if the first of its two frames is real. The mask is copied because inductor
-        # (torch 2.13) gives wrong attention weights for a strided mask after a change of shapes.
-        # A similar error: https://github.com/pytorch/pytorch/issues/172693
-        mask = mask[:, ::2].contiguous()
+        mask = mask[:, ::2].contiguous()  # a step is real if the first of its two frames is real
         for convolution in self.further:
             maps = _convolve(convolution, maps, mask)
-        states = self.linear(maps.transpose(1, 2).flatten(2))  # (batch, time / 2, linear)
-        states = nn.functional.leaky_relu(self.normalization(states, mask), SLOPE)
-        steps = Padded(self.dropout(states), (current.lengths + 1) // 2)
-        return self.recurrence(steps), mask
+        return self.linear(maps.transpose(1, 2).flatten(2))
 
 
 def _convolve(convolution: nn.Module, maps: Tensor, mask: Tensor) -> Tensor:
