@@ -5,8 +5,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Two processes, because tests spend about half of their time waiting for Ray.
-PYTEST := $(BIN)/pytest -n 2 --dist worksteal
+# Three processes for two cores, because tests spend half of their time waiting for Ray.
+PYTEST := $(BIN)/pytest -n 3 --dist worksteal
 FAULTS := runs/faults.md
 
 .PHONY: demo test test-faults bench s3rver install lint clean
