@@ -12,7 +12,6 @@ import dataclasses
 import json
 import os
 import pickle
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from effects import CONTAGION, SPEAKER_STYLE, Effect
 from nemo_models import configuration as nemo_configuration
+from spread import spread
 from two_sides import Case, make_planted
 
 from features.storage import Storage
@@ -86,12 +86,6 @@ def in_tree(tree: Path, file: Path) -> float:
     code, seconds = json.loads(done.stdout)
     assert Path(code).is_relative_to(tree), f"{code} is not in {tree}"
     return float(seconds)
-
-
-def spread(values: list[float], digits: int) -> str:
-    """Return the median and the range."""
-    median, low, high = (f"{f(values):.{digits}f}" for f in (statistics.median, min, max))
-    return f"{median} ({low} to {high})"
 
 
 def main() -> None:

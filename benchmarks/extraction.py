@@ -14,7 +14,6 @@ import argparse
 import multiprocessing
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.csv as pc
+from spread import spread
 
 from features import audio
 from features.manifest import read_manifest
@@ -133,12 +133,6 @@ def seconds(command: list[str], folder: Path) -> tuple[float, float]:
     return time.perf_counter() - began, cpu
 
 
-def of_values(values: list[float], digits: int) -> str:
-    """Median and range."""
-    median, low, high = (f"{f(values):.{digits}f}" for f in (statistics.median, min, max))
-    return f"{median} ({low} to {high})"
-
-
 def commands(manifest: Path, name: str, classes: str, rounds: int, folder: Path) -> None:
     """Print the table of whole commands of a feature set."""
     sides = ["bare", "process_files"] if name == "emobase_lld45" else ["bare", "torch"]
@@ -159,9 +153,9 @@ def commands(manifest: Path, name: str, classes: str, rounds: int, folder: Path)
     for side, values in times.items():
         wall, cpu = ([value[i] for value in values] for i in (0, 1))
         ratios = [other / mine[0] for other, mine in zip(wall, times["ser extract"], strict=True)]
-        ratio = of_values(ratios, 2) if side in SIDES else ""
+        ratio = spread(ratios, 2) if side in SIDES else ""
         target = f"{TARGETS.get((name, side), '')}"
-        row = (SIDES.get(side, f"`{side}`"), of_values(wall, 1), of_values(cpu, 1), ratio, target)
+        row = (SIDES.get(side, f"`{side}`"), spread(wall, 1), spread(cpu, 1), ratio, target)
         print(f"| {' | '.join(row)} |", flush=True)
 
 
@@ -190,8 +184,8 @@ def one_core(manifest: Path, rounds: int) -> None:
     print("\n| logmel3d: one core | seconds of speech a CPU second | ratio | target | error |")
     print("|---|---|---|---|---|")
     for side, name in (("ours", "`logmel3d.extract`"), ("torch", "PyTorch, float32")):
-        ratio = f"{of_values(ratios, 2)} | 0.8" if side == "ours" else "|"
-        print(f"| {name} | {of_values(speeds[side], 0)} | {ratio} | {errors[side]:.1e} |")
+        ratio = f"{spread(ratios, 2)} | 0.8" if side == "ours" else "|"
+        print(f"| {name} | {spread(speeds[side], 0)} | {ratio} | {errors[side]:.1e} |")
 
 
 def main() -> None:

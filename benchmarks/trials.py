@@ -15,7 +15,6 @@ import argparse
 import multiprocessing
 import os
 import pickle
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from spread import spread
 
 from features.corpora.demo import make_demo_corpus
 from features.extract import extract
@@ -169,24 +169,18 @@ def waits(manifest: str, folder: Path) -> None:
 
 def short(manifest: str, folder: Path, workers: int) -> Configuration:
     """Return the configuration of a sweep of six short trials, one at a time."""
-    search = {"search.trials": 6, "search.sampler": "random", "search.scheduler": "none"}
-    cluster = {"cluster.workers_per_trial": workers, "cluster.concurrent_trials": 1}
-    overrides = {
+    values = {
         "corpus.root": manifest,
         "storage": f"{folder}/runs",
         "name": f"waits-{workers}",
         "training.epochs": 2,
-        **search,
-        **cluster,
+        "search.trials": 6,
+        "search.sampler": "random",
+        "search.scheduler": "none",
+        "cluster.workers_per_trial": workers,
+        "cluster.concurrent_trials": 1,
     }
-    lines = [f"{key}={value}" for key, value in overrides.items() if key != "search.grace_epochs"]
-    return load(str(DEMO), lines)
-
-
-def spread(values: list[float], digits: int) -> str:
-    """Return the median and the range."""
-    median, low, high = (f"{f(values):.{digits}f}" for f in (statistics.median, min, max))
-    return f"{median} ({low} to {high})"
+    return load(str(DEMO), [f"{key}={value}" for key, value in values.items()])
 
 
 def main() -> None:

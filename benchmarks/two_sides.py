@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ import torch
 from effects import Effect, corpus_folder
 from nemo_models import configuration as nemo_configuration
 from planted_effects import Trial, make_corpora, read_results, with_interval
+from spread import spread
 
 from features.storage import Storage
 from orchestrator.config.parsing import parse
@@ -137,14 +137,9 @@ def epoch_seconds(
 
 def speed_row(seconds: dict[str, list[float]], sides: tuple[Side, ...]) -> str:
     """Return cells: median seconds and range of each side, then the ratio of paired epochs."""
-    cells = [
-        f"{statistics.median(seconds[side.name]):.2f} ({min(seconds[side.name]):.2f} to "
-        f"{max(seconds[side.name]):.2f})"
-        for side in sides
-    ]
     first, second = (seconds[side.name] for side in sides)
     ratios = [b / a for a, b in zip(first, second, strict=True)]
-    cells.append(f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    cells = [spread(values, 2) for values in (first, second, ratios)]
     return " | ".join(cells)
 
 

@@ -8,7 +8,10 @@ from typing import Any
 from orchestrator.config.sections import Configuration
 from orchestrator.ledger.records import TrialRecord
 from orchestrator.progress import Narrator
-from orchestrator.sweep.ray_compat import (
+from orchestrator.sweep.resources import living_nodes
+from orchestrator.sweep.search import Search
+from orchestrator.sweep.trial import LOST, with_remedy
+from orchestrator.sweep.tune_compat import (
     end_process,
     interruption_reason,
     is_dead,
@@ -16,9 +19,6 @@ from orchestrator.sweep.ray_compat import (
     process_of,
     release_reservations,
 )
-from orchestrator.sweep.resources import living_nodes
-from orchestrator.sweep.search import Search
-from orchestrator.sweep.trial import LOST, with_remedy
 
 
 def name_of(trial: Any) -> str:

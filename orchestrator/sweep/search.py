@@ -21,8 +21,8 @@ from orchestrator.config.sections import Configuration
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import Proposal, TrialRecord
 from orchestrator.sweep.pruning import cutoffs, rungs
-from orchestrator.sweep.ray_compat import SearcherWithoutState
 from orchestrator.sweep.sampler import SAMPLERS, SeededSampler
+from orchestrator.sweep.tune_compat import SearcherWithoutState
 from orchestrator.training import checkpoints
 from search_spaces import Space
 

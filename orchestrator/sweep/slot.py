@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from features.storage import Storage
-from orchestrator.sweep import ray_compat
+from orchestrator.sweep import tune_compat
 from orchestrator.sweep.assignment import Assignment, train
 from orchestrator.sweep.resources import Resources
 from orchestrator.training.cross_validation import World
@@ -68,7 +68,7 @@ class Slot:
     """Workers that train one trial after another, until one of them fails or the slot closes.
 
     If the process that made a slot ends, Ray ends the slot's processes. The driver releases what
-    they have reserved (`ray_compat.release_reservations`).
+    they have reserved (`tune_compat.release_reservations`).
     """
 
     def __init__(self, workers: int, resources: Resources, storage: Storage) -> None:
@@ -90,7 +90,7 @@ class Slot:
 
         gpus = self.resources.gpus_per_worker
         share = {"GPU": gpus} if gpus > 0 else {}
-        mark = ray_compat.reservation_mark(str(ray.get_runtime_context().get_actor_id()))
+        mark = tune_compat.reservation_mark(str(ray.get_runtime_context().get_actor_id()))
         scratch = Storage(storage.filesystem, storage.path("tune/train"))
         return TorchTrainer(
             _worker,
@@ -106,7 +106,7 @@ class Slot:
                 name=f"slot-{os.urandom(8).hex()}",
                 storage_path=scratch.root,
                 storage_filesystem=scratch.filesystem,
-                failure_config=ray_compat.no_own_retries(),
+                failure_config=tune_compat.no_own_retries(),
             ),
         )
 

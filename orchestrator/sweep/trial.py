@@ -12,7 +12,7 @@ import torch
 from orchestrator.errors import ClusterError
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import TrialRecord
-from orchestrator.sweep import ray_compat
+from orchestrator.sweep import tune_compat
 from orchestrator.sweep.assignment import Assignment, train
 from orchestrator.sweep.resources import living_nodes, workers_now
 from orchestrator.sweep.slot import Slot
@@ -44,7 +44,7 @@ def run_trial(assignment: Assignment) -> None:
         else:
             _train_in_slot(assignment)
     except ray.train.WorkerGroupError as error:
-        cause = ray_compat.cause_of(error)
+        cause = tune_compat.cause_of(error)
         if isinstance(cause, OSError):  # our storage has retried, and Train writes by itself
             raise cause from None
         ledger.write_trial(failed(assignment, cause))
@@ -118,12 +118,12 @@ def _train_in_slot(assignment: Assignment) -> None:
             cause = error.controller_failure
             if isinstance(cause, OSError):  # Train writes to the storage by itself
                 raise cause from None
-            start = ray_compat.start_failure(cause)
+            start = tune_compat.start_failure(cause)
             if start is None or restarts == RESTARTS:
                 raise
             restarts += start != "timeout"  # a timeout only means that there is no room yet
         except ray.train.WorkerGroupError as error:
-            cause = ray_compat.cause_of(error)
+            cause = tune_compat.cause_of(error)
             # The errors of the other workers sometimes arrive before the loss of the first.
             follows_a_loss = workers > 1 and isinstance(cause, RuntimeError)
             lost = isinstance(cause, ray.exceptions.RayError)
@@ -157,6 +157,6 @@ def _run(slot: Any, assignment: Assignment) -> None:
     except ray.train.TrainingFailedError as error:
         if Ledger(assignment.storage).trial(assignment.record.id) is not None:
             return
-        if remedy := ray_compat.import_failure(str(error)):
+        if remedy := tune_compat.import_failure(str(error)):
             raise ClusterError(remedy) from None
         raise

@@ -13,10 +13,10 @@ from orchestrator.progress import Narrator
 from orchestrator.sweep.assignment import Assignment
 from orchestrator.sweep.check import check_model, training_speakers
 from orchestrator.sweep.events import events, name_of
-from orchestrator.sweep.ray_compat import configure_tune, idle_processes_kept
 from orchestrator.sweep.resources import Resources
 from orchestrator.sweep.search import Search
 from orchestrator.sweep.trial import RESTARTS, run_trial
+from orchestrator.sweep.tune_compat import configure_tune, idle_processes_kept
 
 
 def tune_trials(

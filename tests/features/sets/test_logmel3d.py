@@ -126,7 +126,7 @@ SECOND = np.arange(RATE) / RATE
     ids=["sine", "sine of 16 bits", "high sine", "rising", "noise on a constant", "loud"],
 )
 def test_float32_agrees_with_the_definition_in_float64(samples: np.ndarray) -> None:
-    """In the quiet bands beside a loud one too, where a transform in float32 is wrong by 5e-4."""
+    """Quiet bands beside a loud band are right too. A transform in float32 is wrong by 5e-4."""
     np.testing.assert_allclose(extract(samples, RATE), exact(samples), rtol=0, atol=1e-4)
 
 
