@@ -36,7 +36,6 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "trials": ["trials.py"],
         "extraction": ["extraction.py", speech, "--rounds", "2"],
         "epochs": ["epochs.py", *with_nemo, *planted],
-        "padding": ["padding.py", "--epochs", "3", *planted],
         "precision": ["precision.py", *planted],
         "start_up": ["start_up.py"],
     }

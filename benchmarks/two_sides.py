@@ -6,12 +6,10 @@ import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -28,35 +26,17 @@ from orchestrator.data.folds import Fold
 from orchestrator.data.prepare import Prepared, plan_folds, prepare
 from orchestrator.metrics import fold_interval, scores
 from orchestrator.sweep.identity import code, combined
-from orchestrator.training import gradient
-from orchestrator.training.batches import training_batches
 from orchestrator.training.fold_run import Row
 from orchestrator.training.gradient import GradientRun
 from orchestrator.training.runs import fold_run
-from ser_models.acrnn import ACRNN
-from ser_models.ssa_crnn import SSACRNN
 
 
 @dataclass(frozen=True)
 class Side:
-    """A way of training: values of the configuration, and the rule that draws the batches.
-
-    always_sorted : for models with batch statistics too, whose batches are not sorted by length
-    """
+    """A way of training: values of the configuration."""
 
     name: str
     values: Mapping[str, Any] = field(default_factory=dict)
-    rule: Callable[..., list[np.ndarray]] = training_batches
-    always_sorted: bool = False
-
-    @contextmanager
-    def way(self) -> Iterator[None]:
-        """Make and train folds in this way in this context."""
-        with ExitStack() as patches:
-            patches.enter_context(patch.object(gradient, "training_batches", self.rule))
-            for model in (ACRNN, SSACRNN) if self.always_sorted else ():
-                patches.enter_context(patch.object(model, "batch_statistics", False))
-            yield
 
 
 @dataclass(frozen=True)
@@ -115,8 +95,7 @@ def epoch_seconds(
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     runs = {}
     for side in sides:
-        with side.way():
-            run = fold_run(fold, dataset, configuration.with_values(dict(side.values)), device)
+        run = fold_run(fold, dataset, configuration.with_values(dict(side.values)), device)
         assert isinstance(run, GradientRun)
         runs[side.name] = run
     seconds: dict[str, list[float]] = {side.name: [] for side in sides}
@@ -125,11 +104,10 @@ def epoch_seconds(
             run = runs[side.name]
             run.epoch = number + 1
             run.model.train()
-            with side.way():
-                began = clock()
-                run._train()
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
+            began = clock()
+            run._train()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
             if number:  # the first epoch also sets things up
                 seconds[side.name].append(clock() - began)
     return seconds
@@ -143,18 +121,17 @@ def speed_row(seconds: dict[str, list[float]], sides: tuple[Side, ...]) -> str:
     return " | ".join(cells)
 
 
-Task = tuple[Fold, Dataset, Configuration, Side, str]
+Task = tuple[Fold, Dataset, Configuration, str]
 
 
 def train_fold(task: Task) -> tuple[list[Row], float]:
     """Train a fold. Return the predictions of its test part and the CPU seconds."""
     torch.set_num_threads(1)
-    fold, dataset, configuration, side, device = task
+    fold, dataset, configuration, device = task
     began = time.process_time()
-    with side.way():
-        run = fold_run(fold, dataset, configuration, torch.device(device))
-        while not run.ended:
-            run.train_epoch()
+    run = fold_run(fold, dataset, configuration, torch.device(device))
+    while not run.ended:
+        run.train_epoch()
     return run.finish().predictions, time.process_time() - began
 
 
@@ -185,7 +162,7 @@ def train_sides(
         for number, (case, seed, side) in enumerate(missing, start=1):
             data = case.prepared(seed, folder)
             configuration = case.configuration(seed, folder).with_values(dict(side.values))
-            tasks = [(fold, data.dataset, configuration, side, device) for fold in data.folds]
+            tasks = [(fold, data.dataset, configuration, device) for fold in data.folds]
             done = pool.map(train_fold, tasks, chunksize=1)
             rows = [row for predictions, _ in done for row in predictions]
             truth, predicted = ([row[name] for row in rows] for name in ("truth", "prediction"))

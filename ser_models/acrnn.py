@@ -134,8 +134,6 @@ class ACRNN(EmotionModel):
     The output has the attention `current` (batch, steps). A step is two frames, 20 ms.
     """
 
-    batch_statistics = True
-
     def __init__(
         self,
         dims: int,

@@ -28,12 +28,7 @@ class EmotionModel(nn.Module):
     """A classifier of emotions. Its positional parameters are fields of `Sizes`.
 
     Its keyword-only parameters are hyperparameters, which a configuration sets under `model`.
-
-    batch_statistics : whether the pieces of a batch change each other's output in training, as with
-        batch normalisation. Batches are then random, and not of pieces with similar length
     """
-
-    batch_statistics: bool = False
 
     def forward(
         self, current: Padded, own: Padded | None = None, other: Padded | None = None, /

@@ -33,8 +33,6 @@ class SSACRNN(EmotionModel):
     and `speaker_pooling` (of C_sp), each (batch, steps). A step is two frames, 20 ms.
     """
 
-    batch_statistics = True
-
     def __init__(
         self,
         dims: int,

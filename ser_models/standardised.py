@@ -23,7 +23,6 @@ class Standardised(EmotionModel):
     def __init__(self, network: EmotionModel, dims: int) -> None:
         super().__init__()
         self.network = network
-        self.batch_statistics = network.batch_statistics
         # float64: some descriptors have a mean that is large beside their deviation.
         self.register_buffer("mean", torch.zeros(dims, dtype=torch.float64))
         self.register_buffer("deviation", torch.ones(dims, dtype=torch.float64))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from orchestrator.config.sections import GradientTraining
 from orchestrator.data.dataset import Indices, Pieces
-from orchestrator.training.batches import longest_turns, make_batch, training_batches
+from orchestrator.training.batches import make_batch, training_batches
 from orchestrator.training.fold_run import FoldRun, Row, TrainingError
 from orchestrator.training.optimizers import Optimizer
 from orchestrator.training.seeds import derived_seed, seeded
@@ -36,9 +36,6 @@ class GradientRun(FoldRun):
         assert isinstance(self.config.training, GradientTraining)
         self.training = self.config.training
         self.pieces = self.dataset.pieces(self.fold.train)
-        self.lengths = np.zeros(len(self.pieces.rows), dtype=np.int64)
-        if not self.model.batch_statistics:  # the pieces of a batch should then be a random sample
-            self.lengths = longest_turns(self.dataset, self.pieces)
         parameters = list(self.model.parameters())
         for parameter in parameters:
             # If a batch is too small for all replicas, some have no pieces. Their gradients must
@@ -84,8 +81,7 @@ class GradientRun(FoldRun):
 
         def batches_of_pass(number: int) -> list[Indices]:
             rng = np.random.default_rng(derived_seed(training.seed, self.fold.name, number))
-            size, balanced = training.batch_size, training.balanced_batches
-            return training_batches(labels, self.lengths, size, balanced, rng)
+            return training_batches(labels, training.batch_size, training.balanced_batches, rng)
 
         if training.epoch_steps is None:
             return iter(batches_of_pass(self.epoch))

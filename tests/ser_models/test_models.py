@@ -53,17 +53,6 @@ def test_logits_do_not_depend_on_the_other_utterances_of_a_batch(
         torch.testing.assert_close(model(*alone).logits[0], together[row], atol=1e-5, rtol=0)
 
 
-@every_network
-def test_only_models_with_batch_statistics_mix_the_utterances_of_a_training_batch(
-    name: str, build: Build, turns: Turns
-) -> None:
-    model = build(name, dropout=0.0).train()
-    batch = turns(name)
-    together = model(*batch).logits[:2]
-    alone = model(*[Padded(turn.values[:2], turn.lengths[:2]) for turn in batch]).logits
-    assert model.batch_statistics == (not torch.allclose(together, alone, atol=1e-5))
-
-
 @pytest.mark.parametrize(
     ("name", "options"),
     [

@@ -9,7 +9,7 @@ import torch
 from orchestrator.config.sections import Configuration
 from orchestrator.data.dataset import Dataset
 from orchestrator.data.folds import Fold
-from orchestrator.training.batches import longest_turns, make_batch
+from orchestrator.training.batches import make_batch
 from orchestrator.training.fold_run import Replica, TrainingError
 from orchestrator.training.gradient import GradientRun
 from orchestrator.training.runs import fold_run
@@ -142,21 +142,6 @@ def test_outputs_that_are_not_finite_raise_with_fold_epoch_and_remedy(
     message = r"fold s0, epoch 1: .*smaller training.learning_rate \(now 0.01\)"
     with pytest.raises(TrainingError, match=message):
         run.train_epoch()
-
-
-@pytest.mark.parametrize(("name", "sorted_by_length"), [("iaan", True), ("acrnn_r", False)])
-def test_batches_of_a_network_with_batch_statistics_are_not_sorted_by_length(
-    name: str,
-    sorted_by_length: bool,
-    dataset: Dataset,
-    folds: list[Fold],
-    configuration: Configuration,
-) -> None:
-    run = gradient_run(folds[0], dataset, with_model(configuration, name))
-    longest = longest_turns(run.dataset, run.pieces)
-    assert len(np.unique(longest)) > 3
-    expected = longest if sorted_by_length else np.zeros_like(longest)
-    np.testing.assert_array_equal(run.lengths, expected)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("iaan", "adam"), ("ssa_crnn_r", "nadam")])
