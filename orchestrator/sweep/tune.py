@@ -16,7 +16,7 @@ from orchestrator.sweep.events import events, name_of
 from orchestrator.sweep.resources import Resources
 from orchestrator.sweep.search import Search
 from orchestrator.sweep.trial import RESTARTS, run_trial
-from orchestrator.sweep.tune_compat import configure_tune, idle_processes_kept
+from orchestrator.sweep.tune_compat import NoProgress, configure_tune, idle_processes_kept
 
 
 def tune_trials(
@@ -90,7 +90,7 @@ def tune_trials(
             name=datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S"),
             storage_path=scratch.root,
             storage_filesystem=scratch.filesystem,
-            callbacks=[callback],
+            callbacks=[callback, NoProgress()],
             # If a trial's own process is lost, it restarts from its checkpoint.
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
             verbose=0,

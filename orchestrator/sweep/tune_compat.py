@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ray.tune.execution import tune_controller
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
 from ray.tune.utils.object_cache import _ObjectCache
 
@@ -117,6 +118,19 @@ def configure_tune() -> None:
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     for name in ("ray.tune", "ray.train._internal.storage"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+class NoProgress(TrialProgressCallback):
+    """Prints nothing. It takes the place of the callback that Tune would add.
+
+    Even with `verbose=0`, that callback prints a line on stdout if a trial ends without a report.
+    A resumed trial does that if all its epochs were trained before.
+    """
+
+    def on_trial_result(self, *args: Any, **kwargs: Any) -> None:
+        """Does nothing."""
+
+    on_trial_error = on_trial_complete = on_trial_result
 
 
 class IdleProcesses(_ObjectCache):

@@ -74,6 +74,21 @@ def test_what_a_dead_process_reserved_is_released() -> None:
     ray.kill(owners[1])
 
 
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("ours", [False, True])
+def test_tune_prints_trials_that_report_nothing(
+    ours: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a line would come before the summary of `ser sweep`."""
+    from ray import tune
+
+    monkeypatch.setenv("RAY_AIR_NEW_OUTPUT", "0")
+    callbacks = [tune_compat.NoProgress()] if ours else []
+    run = tune.RunConfig(storage_path=str(tmp_path), callbacks=callbacks, verbose=0)
+    tune.Tuner(lambda values: None, run_config=run).fit()
+    assert ("completed. Last result:" in capfd.readouterr().out) == (not ours)
+
+
 def test_idle_processes_stay_until_the_search_ends() -> None:
     """Tune's own cache would keep only one. Both have the methods that the controller calls."""
     from ray.tune.execution import tune_controller
