@@ -29,11 +29,11 @@ def prepare(
         raise ValueError(f"samples are {samples.dtype}: pass float values in -1..1")
     if sample_rate <= 0:
         raise ValueError(f"the sample rate is {sample_rate}: it must be positive")
-    if not np.isfinite(samples).all():
+    if not np.isfinite(_peak(samples)):
         raise ValueError("some samples are NaN or infinite: they must be finite")
     if (problem := scale_problem(samples)) is not None:
         raise ValueError(problem)
-    samples = samples.astype(np.float32)
+    samples = samples.astype(np.float32, copy=False)
     if sample_rate != SAMPLE_RATE and len(samples):
         import soxr
 
@@ -46,9 +46,14 @@ def prepare(
     return samples
 
 
+def _peak(samples: npt.NDArray[np.floating]) -> float:
+    """The largest absolute value; NaN if a sample is NaN."""
+    return float(np.maximum(samples.max(initial=0.0), -samples.min(initial=0.0)))
+
+
 def scale_problem(samples: npt.NDArray[np.floating]) -> str | None:
     """Say that float samples, of any shape, are on a scale of integers; None if they are not."""
-    peak = float(np.abs(samples).max(initial=0.0))
+    peak = _peak(samples)
     if peak <= LOUDEST:
         return None
     scale = next((bits for bits in (8, 16, 24) if peak <= 1 << bits - 1), 32)
