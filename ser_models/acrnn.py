@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from ser_models.attention import DotAttention
 from ser_models.base import EmotionModel, check_sizes
+from ser_models.recurrence import MaskedRecurrence
 from ser_models.regularizers import RegularizedLinear, RegularizerKind
-from ser_models.sequences import Dropout, MaskedBatchNorm, MaskedRecurrence, Output, Padded
+from ser_models.sequences import Dropout, MaskedBatchNorm, Output, Padded
 
 CHANNELS = 3  # static, delta and delta of delta; a frame has all bands of a channel side by side
 KERNEL = (5, 3)  # frames and bands of each convolution

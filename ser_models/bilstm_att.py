@@ -5,7 +5,8 @@ from torch import nn
 
 from ser_models.attention import DotAttention
 from ser_models.base import EmotionModel, check_sizes
-from ser_models.sequences import Dropout, MaskedRecurrence, Output, Padded
+from ser_models.recurrence import MaskedRecurrence
+from ser_models.sequences import Dropout, Output, Padded
 
 
 class BiLSTMAttention(EmotionModel):

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from ser_models.attention import BahdanauAttention, InteractionAttention
 from ser_models.base import EmotionModel, check_sizes
-from ser_models.sequences import Dropout, MaskedRecurrence, Output, Padded
+from ser_models.recurrence import MaskedRecurrence
+from ser_models.sequences import Dropout, Output, Padded
 
 ContextKind = Literal["none", "previous", "random"]
 

@@ -123,8 +123,8 @@ def test_training_in_half_precision(
 
 
 ENCODER = [(4, 5, 7)]  # before the BLSTM, whose steps are two frames
-CURRENT = [(4, 9, 45), (4, 9, 8)]  # before and after a recurrence
-CONTEXT = [(4, 6, 45), (4, 6, 8), (4, 8, 45), (4, 8, 8)]
+CURRENT = [(23, 45), (23, 8)]  # the real frames before and after a recurrence
+CONTEXT = [(13, 45), (13, 8), (10, 45), (10, 8)]
 LAST = [(4, 5)]  # before the last layer
 DROPPED = {
     "iaan": CURRENT + CONTEXT + LAST,

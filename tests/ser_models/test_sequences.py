@@ -1,4 +1,4 @@
-"""Recurrent layers against a loop over time, written from the equations of their gates."""
+"""Layers whose results do not depend on padding."""
 
 from collections.abc import Callable
 
@@ -6,70 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ser_models.sequences import Dropout, MaskedBatchNorm, MaskedRecurrence, Padded
+from ser_models.sequences import Dropout, MaskedBatchNorm, Padded
 
 LENGTHS = [5, 2, 4]
-
-
-def _gates(direction: nn.Module, frame: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """The terms of the frame and of the previous state, each for all gates."""
-    w_i, w_h, b_i, b_h = (
-        getattr(direction, f"{kind}_l0")
-        for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    )
-    return w_i @ frame + b_i, w_h @ h + b_h
-
-
-def _gru_step(direction: nn.Module, frame: Tensor, h: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
-    of_frame, of_state = _gates(direction, frame, h)
-    r_i, z_i, n_i = of_frame.chunk(3)
-    r_h, z_h, n_h = of_state.chunk(3)
-    reset, update = torch.sigmoid(r_i + r_h), torch.sigmoid(z_i + z_h)
-    return (1 - update) * torch.tanh(n_i + reset * n_h) + update * h, h
-
-
-def _lstm_step(
-    direction: nn.Module, frame: Tensor, h: Tensor, cell: Tensor
-) -> tuple[Tensor, Tensor]:
-    of_frame, of_state = _gates(direction, frame, h)
-    enter, forget, candidate, leave = (of_frame + of_state).chunk(4)
-    cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
-    return torch.sigmoid(leave) * torch.tanh(cell), cell
-
-
-@pytest.mark.parametrize(
-    ("cell", "step"), [(nn.GRU, _gru_step), (nn.LSTM, _lstm_step)], ids=["GRU", "LSTM"]
-)
-def test_a_recurrence_equals_a_loop_over_single_sequences(
-    cell: type[nn.GRU] | type[nn.LSTM],
-    step: Callable[..., tuple[Tensor, Tensor]],
-    padded: Callable[..., Padded],
-) -> None:
-    torch.manual_seed(2)
-    layer = MaskedRecurrence(cell, 3, 4, bidirectional=True)
-    sequences = padded(torch.randn(3, 5, 3), LENGTHS)
-    states = layer(sequences)
-    assert states.shape == (3, 5, 8)
-    for row, length in enumerate(LENGTHS):
-        for direction, part, order in (
-            (layer.ahead, slice(0, 4), range(length)),
-            (layer.behind, slice(4, 8), reversed(range(length))),
-        ):
-            h = memory = torch.zeros(4)
-            for t in order:
-                h, memory = step(direction, sequences.values[row, t], h, memory)
-                torch.testing.assert_close(states[row, t, part], h, atol=1e-6, rtol=1e-5)
-        assert (states[row, length:] == 0).all()
-
-
-@pytest.mark.parametrize("cell", [nn.GRU, nn.LSTM], ids=["GRU", "LSTM"])
-def test_a_recurrence_of_one_direction_reads_forward(
-    cell: type[nn.GRU] | type[nn.LSTM], padded: Callable[..., Padded]
-) -> None:
-    layer = MaskedRecurrence(cell, 3, 4)
-    sequences = padded(torch.randn(3, 5, 3), LENGTHS)
-    expected = layer.ahead(sequences.values)[0] * sequences.mask[:, :, None]
-    torch.testing.assert_close(layer(sequences), expected)
 
 
 def test_batch_norm_equals_that_of_pytorch_on_the_real_frames(
