@@ -212,7 +212,7 @@ def main() -> None:
         print(f"{len(files)} recordings, load of the machine {os.getloadavg()[0]:.1f}")
         for features in MODELS:
             commands(manifest, features, classes, options.rounds, folder)
-        one_core(manifest, options.rounds)
+        one_core(manifest, max(options.rounds, 7))
 
 
 if __name__ == "__main__":

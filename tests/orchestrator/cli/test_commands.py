@@ -45,7 +45,7 @@ def test_a_sweep_that_is_killed_ends_as_one_without_a_kill(
             process.wait()
     written = {path: path.stat().st_mtime_ns for path in sweep.glob("trials/*/trial.json")}
     assert written
-    resumed = ser("sweep", config)
+    resumed = command("sweep", config)
     assert resumed.returncode == 0, resumed.stderr
     assert outcome(ledger_at(sweep)) == expected
     for path, time in written.items():  # finished trials were not trained again

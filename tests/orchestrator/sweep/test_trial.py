@@ -60,7 +60,7 @@ def test_the_number_of_workers_changes_no_bit(spoken: Path, folder: Path, tmp_pa
     path = tmp_path / "space.yaml"
     path.write_text(yaml.safe_dump({"parameters": {"model.hidden_size": {"choices": [8, 16]}}}))
     outcomes = []
-    for workers in (1, 2, 3):
+    for workers in (1, 2):  # of three folds; the last test has the folds of each worker
         chosen = small(
             folder,
             spoken,
@@ -77,7 +77,7 @@ def test_the_number_of_workers_changes_no_bit(spoken: Path, folder: Path, tmp_pa
         runs = {name.split("/")[0] for name in ledger.storage.child("tune/train").list()}
         assert len(runs) == (workers > 1), runs
         outcomes.append(outcome(ledger))
-    assert outcomes[0] == outcomes[1] == outcomes[2]
+    assert outcomes[0] == outcomes[1]
     for record in ledger.trials():
         assert record.files.keys() == {
             "folds.parquet",
@@ -162,7 +162,7 @@ def test_trials_fail_at_their_time_limit(spoken: Path, folder: Path) -> None:
         "endless",
         1,
         training={"epochs": 10**6, "patience": 10**6},
-        cluster={"trial_minutes": 0.2, "max_failures": 2},
+        cluster={"trial_minutes": 0.1, "max_failures": 2},
         search={"trials": 2, "scheduler": "none"},
     )
     ledger = Ledger(Storage.open(chosen.storage).child(chosen.name))
@@ -170,7 +170,7 @@ def test_trials_fail_at_their_time_limit(spoken: Path, folder: Path) -> None:
         run(*check(chosen), ledger, Narrator())
     for record in ledger.trials():
         assert record.status == "failed"
-        assert record.reason == "not finished after 0.2 minutes (cluster.trial_minutes)"
+        assert record.reason == "not finished after 0.1 minutes (cluster.trial_minutes)"
         assert record.score is None
 
 
