@@ -96,18 +96,24 @@ class ConvolutionalEncoder(nn.Module):
         if maps.shape[2] % 2:  # padding by 0 frames would copy the largest tensor
             maps = nn.functional.pad(maps, (0, 0, 0, 1))
         maps = nn.functional.max_pool2d(maps, 2)  # (batch, first_maps, time / 2, bands / 2)
+        # The leaky ReLU rises, so it may follow the pooling, which leaves a quarter of the values.
+        maps = _leaky_relu(maps)
         mask = mask[:, ::2].contiguous()  # a step is real if the first of its two frames is real
         for convolution in self.further:
-            maps = _convolve(convolution, maps, mask)
+            maps = _leaky_relu(_convolve(convolution, maps, mask))
         return self.linear(maps.transpose(1, 2).flatten(2))
 
 
 def _convolve(convolution: nn.Module, maps: Tensor, mask: Tensor) -> Tensor:
-    """Convolution > leaky ReLU, zero beyond the real frames of each row."""
-    convolved = convolution(maps)
+    """A convolution, zero beyond the real frames of each row."""
+    convolved: Tensor = convolution(maps)
     # A mask of booleans would be converted for each element, in both directions.
-    convolved = convolved * mask[:, None, :, None].to(convolved.dtype)
-    return nn.functional.leaky_relu(convolved, SLOPE, inplace=True)  # maps take most memory
+    return convolved * mask[:, None, :, None].to(convolved.dtype)
+
+
+def _leaky_relu(maps: Tensor) -> Tensor:
+    """In place, because maps take most of the memory."""
+    return nn.functional.leaky_relu(maps, SLOPE, inplace=True)
 
 
 class ACRNN(EmotionModel):
