@@ -36,6 +36,7 @@ class Output(NamedTuple):
     speaker_logits : (batch, speakers)   only from a model that also classifies speakers
     speaker_embedding : (batch, embedding)   input of its speaker layer
     penalty : ()   the regulariser's term of the loss of this batch; None in evaluation
+    parts : (batch, groups, classes)   logits of local classifiers; only from a model that has them
     """
 
     logits: Tensor
@@ -44,6 +45,17 @@ class Output(NamedTuple):
     speaker_logits: Tensor | None = None
     speaker_embedding: Tensor | None = None
     penalty: Tensor | None = None
+    parts: Tensor | None = None
+
+
+def single_vectors(current: Padded) -> Tensor:
+    """The vectors (batch, dims) of utterances that have one frame each.
+
+    Raises ValueError if an utterance has more frames.
+    """
+    if (frames := int(current.lengths.max())) > 1:
+        raise ValueError(f"an utterance has {frames} frames, but this model reads one vector")
+    return current.values[:, 0]
 
 
 class Dropout(nn.Dropout):

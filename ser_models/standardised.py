@@ -57,5 +57,5 @@ class Standardised(EmotionModel):
     def decayed_parameters(self) -> list[Tensor]:
         return self.network.decayed_parameters()
 
-    def extra_loss(self, output: Output, speakers: Tensor) -> Tensor | None:
-        return self.network.extra_loss(output, speakers)
+    def extra_loss(self, output: Output, labels: Tensor, speakers: Tensor) -> Tensor | None:
+        return self.network.extra_loss(output, labels, speakers)

@@ -120,7 +120,7 @@ class GradientRun(FoldRun):
         loss = nn.functional.cross_entropy(
             logits, batch.labels, reduction="sum", label_smoothing=self.training.label_smoothing
         )
-        if (extra := self.model.extra_loss(output, speakers)) is not None:
+        if (extra := self.model.extra_loss(output, batch.labels, speakers)) is not None:
             loss = loss + extra
         loss = loss / size
         if output.penalty is not None:

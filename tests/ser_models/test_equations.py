@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ser_models import EmotionModel
 from ser_models.sequences import Padded
+from tests.ser_models.conftest import GROUPS
 
 Array = NDArray[np.float64]
 Weights = dict[str, Array]
@@ -166,6 +167,18 @@ def ssa_crnn(w: Weights, kind: str, current: Array) -> tuple[Array, Array, Array
     return logits, a, linear(w, "speaker_output", z_sp)
 
 
+def mdnn(w: Weights, groups: list[tuple[int, ...]], vector: Array) -> tuple[Array, Array]:
+    """Logits of the global classifier, and (groups, classes) of the local ones."""
+    features, parts = [], []
+    for number, columns in enumerate(groups):
+        name = f"local.{number}"
+        h = np.maximum(linear(w, f"{name}.first", vector[list(columns)]), 0)
+        features.append(np.maximum(linear(w, f"{name}.second", h), 0))
+        parts.append(linear(w, f"{name}.output", features[-1]))
+    e = np.maximum(linear(w, "projection", np.concatenate(features)), 0)
+    return linear(w, "output", e), np.stack(parts)
+
+
 def in_double(model: EmotionModel, batch: list[Padded]) -> tuple[EmotionModel, list[Padded]]:
     """Return both in float64, with statistics of batches that are not those of a new model."""
     generator = torch.Generator().manual_seed(2)
@@ -232,3 +245,13 @@ def test_ssa_crnn_r(
         np.testing.assert_allclose(output.speaker_logits[row].detach(), speaker_logits, atol=1e-13)
         ours = [output.attention[n][row, : len(attention) // 2] for n in ("emotion", "speaker")]
         np.testing.assert_allclose(torch.cat(ours).detach(), attention, atol=1e-13)
+
+
+def test_mdnn(build: Callable[..., EmotionModel], turns: Callable[..., list[Padded]]) -> None:
+    model, batch = in_double(build("mdnn"), turns("mdnn"))
+    output = model(*batch)
+    groups = list(GROUPS["emobase_functionals"].values())
+    for row, (vector,) in enumerate(utterances(batch[0])):
+        logits, parts = mdnn(weights(model), groups, vector)
+        np.testing.assert_allclose(output.logits[row].detach(), logits, atol=1e-13)
+        np.testing.assert_allclose(output.parts[row].detach(), parts, atol=1e-13)

@@ -13,7 +13,8 @@ Build = Callable[..., EmotionModel]
 Turns = Callable[..., list[Padded]]
 Loss = Callable[[EmotionModel, Output], torch.Tensor]
 every_model = pytest.mark.parametrize("name", MODELS)
-every_network = pytest.mark.parametrize("name", [n for n in MODELS if n != "linear_svm"])
+every_network = pytest.mark.parametrize("name", [n for n in MODELS if not MODELS[n].fitted])
+SEQUENTIAL = [n for n in MODELS if MODELS[n].features != "emobase_functionals"]  # with attention
 
 
 @every_model
@@ -26,6 +27,8 @@ def test_more_padding_does_not_change_the_output(name: str, build: Build, turns:
         torch.testing.assert_close(
             output.speaker_logits, expected.speaker_logits, atol=1e-5, rtol=0
         )
+    if expected.parts is not None:
+        torch.testing.assert_close(output.parts, expected.parts, atol=1e-5, rtol=0)
     for key, weights in expected.attention.items():
         time = weights.shape[1]
         torch.testing.assert_close(output.attention[key][:, :time], weights, atol=1e-5, rtol=0)
@@ -73,7 +76,7 @@ def test_every_parameter_receives_a_gradient(
         assert parameter.grad.abs().max() > 1e-9, key
 
 
-@every_network
+@pytest.mark.parametrize("name", SEQUENTIAL)
 def test_attention_sums_to_one_over_real_frames_and_is_zero_on_padding(
     name: str, build: Build, turns: Turns
 ) -> None:
@@ -133,6 +136,7 @@ DROPPED = {
     "acrnn": ENCODER + LAST,
     "acrnn_r": ENCODER + LAST,
     "ssa_crnn_r": 2 * (ENCODER + LAST),
+    "mdnn": 3 * [(4, 7), (4, 3)] + [(4, 6)],  # three groups, and the layer before the last
 }
 """Shapes of the tensors that lose values by dropout."""
 
@@ -187,6 +191,7 @@ def test_the_registry_names_all_models_and_their_contexts() -> None:
         "acrnn_r",
         "ssa_crnn_r",
         "linear_svm",
+        "mdnn",
     ]
     assert {name: model.context for name, model in MODELS.items() if model.context != "none"} == {
         "iaan": "previous",

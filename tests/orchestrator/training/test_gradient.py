@@ -175,6 +175,25 @@ def test_the_speaker_loss_and_the_penalty_are_part_of_the_gradient(
     assert changed == {"output.linear.weight"}
 
 
+def test_the_local_losses_of_mdnn_are_part_of_the_gradient(
+    dataset: Dataset, folds: list[Fold], configuration: Configuration
+) -> None:
+    data = in_form("mdnn", dataset)
+    config = with_model(configuration, "mdnn").with_values({"model.dropout": 0.0})
+    run, other = (gradient_run(folds[0], data, config) for _ in range(2))
+    pieces = run.pieces.take(np.arange(20))
+    run._backward(pieces, 20)
+    batch = make_batch(data, pieces)
+    output = other.model(batch.current)
+    assert output.parts.shape == (20, 6, len(data.classes))
+    loss = torch.nn.functional.cross_entropy(output.logits, batch.labels)
+    for group in range(6):
+        loss += torch.nn.functional.cross_entropy(output.parts[:, group], batch.labels) / 6
+    loss.backward()
+    for mine, expected in zip(run.model.parameters(), other.model.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, expected.grad)
+
+
 def test_an_epoch_of_steps_continues_the_pass_of_the_epoch_before(
     dataset: Dataset, folds: list[Fold], configuration: Configuration
 ) -> None:
