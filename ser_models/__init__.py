@@ -16,6 +16,7 @@ from ser_models.iaan import IAAN, ContextKind
 from ser_models.linear_svm import LinearSVM
 from ser_models.mdnn import MDNN
 from ser_models.ssa_crnn import SSACRNN
+from ser_models.svm_trees import SVMTrees
 
 __all__ = ["MODELS", "EmotionModel", "FittedModel", "Model", "Sizes"]
 
@@ -90,6 +91,7 @@ MODELS: dict[str, Model] = {
     "acrnn_r": Model(ACRNN, "logmel3d", training=_SSA_CRNN_TRAINING),
     "ssa_crnn_r": Model(SSACRNN, "logmel3d", training=_SSA_CRNN_TRAINING),
     "linear_svm": Model(LinearSVM, "emobase_functionals"),
+    "svm_trees": Model(SVMTrees, "emobase_functionals"),
     # Ours: the learning rate, and no weight decay. The batch size is the default.
     "mdnn": Model(
         MDNN, "emobase_functionals", training={"learning_rate": 1e-3, "weight_decay": 0.0}

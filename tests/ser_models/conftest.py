@@ -39,6 +39,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "acrnn_r": ACRNN,
     "ssa_crnn_r": ACRNN,
     "linear_svm": {},
+    "svm_trees": {},
     "mdnn": {"hidden_size": 7, "local_size": 3, "embedding_size": 6, "dropout": 0.0},
 }
 

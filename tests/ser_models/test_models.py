@@ -191,6 +191,7 @@ def test_the_registry_names_all_models_and_their_contexts() -> None:
         "acrnn_r",
         "ssa_crnn_r",
         "linear_svm",
+        "svm_trees",
         "mdnn",
     ]
     assert {name: model.context for name, model in MODELS.items() if model.context != "none"} == {

@@ -32,6 +32,7 @@ _SIZES: dict[str, dict[str, float]] = {
     "acrnn_r": _CRNN,
     "ssa_crnn_r": _CRNN,
     "linear_svm": {},
+    "svm_trees": {},
     "mdnn": {"hidden_size": 8, "local_size": 4, "embedding_size": 6, "dropout": 0.2},
 }
 
