@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ser_models.acrnn import ACRNN
+from ser_models.adrnn import ADRNN
 from ser_models.base import EmotionModel, FittedModel, Sizes
 from ser_models.bilstm_att import BiLSTMAttention
 from ser_models.iaan import IAAN, ContextKind
@@ -90,6 +91,8 @@ MODELS: dict[str, Model] = {
     "acrnn": Model(ACRNN, "logmel3d", fixed=_UNREGULARIZED, training=_SSA_CRNN_TRAINING),
     "acrnn_r": Model(ACRNN, "logmel3d", training=_SSA_CRNN_TRAINING),
     "ssa_crnn_r": Model(SSACRNN, "logmel3d", training=_SSA_CRNN_TRAINING),
+    # Ours: the same training, so that the rows of the SSA-CRNN paper's table differ in the network.
+    "adrnn": Model(ADRNN, "logmel3d", training=_SSA_CRNN_TRAINING),
     "linear_svm": Model(LinearSVM, "emobase_functionals"),
     "svm_trees": Model(SVMTrees, "emobase_functionals"),
     # Ours: the learning rate, and no weight decay. The batch size is the default.

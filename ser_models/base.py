@@ -60,6 +60,16 @@ class EmotionModel(nn.Module):
         """
         return None
 
+    def after_step(self, embeddings: Tensor, labels: Tensor) -> None:
+        """Update the buffers that learn without a gradient. Called after each step of training.
+
+        Replicas of a fold call it with the same values, so that their buffers stay equal.
+
+        embeddings : (batch, embedding) float32   `Output.embedding` of the whole batch, before the
+            step
+        labels : (batch,)   number of each piece's class
+        """
+
 
 class FittedModel(EmotionModel):
     """A model that is fitted in one step, without gradients."""

@@ -59,3 +59,6 @@ class Standardised(EmotionModel):
 
     def extra_loss(self, output: Output, labels: Tensor, speakers: Tensor) -> Tensor | None:
         return self.network.extra_loss(output, labels, speakers)
+
+    def after_step(self, embeddings: Tensor, labels: Tensor) -> None:
+        self.network.after_step(embeddings, labels)

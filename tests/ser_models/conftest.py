@@ -29,6 +29,7 @@ ACRNN = {
     "hidden_size": 6,
     "embedding_size": 5,
 }
+ADRNN = {"maps": 3, "last_maps": 4, "linear_size": 7, "hidden_size": 6, "embedding_size": 5}
 SMALL: dict[str, dict[str, Any]] = {
     "iaan": IAAN,
     "rand_iaan": IAAN,
@@ -38,6 +39,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "acrnn": ACRNN,
     "acrnn_r": ACRNN,
     "ssa_crnn_r": ACRNN,
+    "adrnn": ADRNN,
     "linear_svm": {},
     "svm_trees": {},
     "mdnn": {"hidden_size": 7, "local_size": 3, "embedding_size": 6, "dropout": 0.0},

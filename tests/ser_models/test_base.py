@@ -29,7 +29,7 @@ def test_only_models_with_a_second_task_have_an_extra_loss(
 ) -> None:
     model = build(name)
     extra = model.extra_loss(model(*turns(name)), LABELS, SPEAKERS)
-    assert (extra is not None) == (name in ("ssa_crnn_r", "mdnn"))
+    assert (extra is not None) == (name in ("ssa_crnn_r", "adrnn", "mdnn"))
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
@@ -48,7 +48,7 @@ def test_the_extra_loss_of_ssa_crnn_is_the_weighted_cross_entropy_of_its_speaker
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["bilstm_att", "acrnn", "ssa_crnn_r"])
+@pytest.mark.parametrize("name", ["bilstm_att", "acrnn", "ssa_crnn_r", "adrnn", "mdnn"])
 def test_weight_decay_applies_to_all_weight_matrices(name: str, build: Build) -> None:
     model = build(name)
     decayed = {id(parameter) for parameter in model.decayed_parameters()}

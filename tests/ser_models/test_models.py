@@ -41,6 +41,7 @@ def test_more_padding_does_not_change_the_output(name: str, build: Build, turns:
         *(pytest.param(name, {}, id=name) for name in MODELS),
         pytest.param("acrnn_r", {"regularizer": "projection"}, id="acrnn_r projection"),
         pytest.param("ssa_crnn_r", {"regularizer": "projection"}, id="ssa_crnn_r projection"),
+        pytest.param("adrnn", {"pool": 1, "dilation": 1}, id="adrnn without pooling"),
     ],
 )
 def test_logits_do_not_depend_on_the_other_utterances_of_a_batch(
@@ -63,6 +64,7 @@ def test_logits_do_not_depend_on_the_other_utterances_of_a_batch(
         pytest.param("iaan", {"normalize_projection": True}, id="iaan normalised"),
         pytest.param("acrnn_r", {"regularizer": "projection"}, id="acrnn_r projection"),
         pytest.param("ssa_crnn_r", {"regularizer": "projection"}, id="ssa_crnn_r projection"),
+        pytest.param("adrnn", {"pool": 1, "dilation": 1}, id="adrnn without pooling"),
     ],
 )
 def test_every_parameter_receives_a_gradient(
@@ -136,6 +138,7 @@ DROPPED = {
     "acrnn": ENCODER + LAST,
     "acrnn_r": ENCODER + LAST,
     "ssa_crnn_r": 2 * (ENCODER + LAST),
+    "adrnn": ENCODER + LAST,
     "mdnn": 3 * [(4, 7), (4, 3)] + [(4, 6)],  # three groups, and the layer before the last
 }
 """Shapes of the tensors that lose values by dropout."""
@@ -159,7 +162,9 @@ def test_dropout_acts_at_the_documented_places(name: str, build: Build, turns: T
     assert not torch.equal(first.logits, second.logits)
 
 
-@pytest.mark.parametrize("name", ["bigru_att", "iaan", "bilstm_att", "acrnn_r", "ssa_crnn_r"])
+@pytest.mark.parametrize(
+    "name", ["bigru_att", "iaan", "bilstm_att", "acrnn_r", "ssa_crnn_r", "adrnn"]
+)
 def test_a_compiled_model_gives_the_same_numbers(
     name: str, build: Build, turns: Turns, joint_loss: Loss
 ) -> None:
@@ -190,6 +195,7 @@ def test_the_registry_names_all_models_and_their_contexts() -> None:
         "acrnn",
         "acrnn_r",
         "ssa_crnn_r",
+        "adrnn",
         "linear_svm",
         "svm_trees",
         "mdnn",

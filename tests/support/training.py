@@ -31,6 +31,7 @@ _SIZES: dict[str, dict[str, float]] = {
     "acrnn": _CRNN,
     "acrnn_r": _CRNN,
     "ssa_crnn_r": _CRNN,
+    "adrnn": {"maps": 2, "last_maps": 3, "linear_size": 5, "hidden_size": 4, "embedding_size": 6},
     "linear_svm": {},
     "svm_trees": {},
     "mdnn": {"hidden_size": 8, "local_size": 4, "embedding_size": 6, "dropout": 0.2},

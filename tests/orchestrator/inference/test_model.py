@@ -108,7 +108,9 @@ def statistics(data: Dataset, fold: Fold) -> Statistics:
 
 
 @pytest.mark.parametrize("normalize", ["none", "train"])
-@pytest.mark.parametrize("model", ["iaan", "ssa_crnn_r", "linear_svm", "svm_trees", "mdnn"])
+@pytest.mark.parametrize(
+    "model", ["iaan", "ssa_crnn_r", "adrnn", "linear_svm", "svm_trees", "mdnn"]
+)
 def test_a_loaded_fold_gives_the_recorded_posteriors(
     normalize: str,
     model: str,
