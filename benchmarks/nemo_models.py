@@ -1,4 +1,4 @@
-"""Nested UA of every model on nEMO's real speech, by session and by repeated 80/20 splits.
+"""Nested UA of nine models on nEMO's real speech, by session and by repeated 80/20 splits.
 
 Each model has one fixed configuration for both protocols: sizes and training as in
 examples/nemo.yaml if they apply. It runs twice, with features normalised by speaker and by the

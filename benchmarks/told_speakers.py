@@ -83,9 +83,11 @@ def train_speaker_first(run: GradientRun, epochs: int) -> None:
         with seeded(run.device, run.training.seed, run.fold.name, run.epoch):
             for rows in map(run.pieces.take, run._batches()):
                 model.zero_grad(set_to_none=False)
-                output = model(make_batch(run.dataset, rows).current)
+                batch = make_batch(run.dataset, rows)
+                output = model(batch.current)
                 speakers = torch.from_numpy(run.speaker_of[rows.rows])
-                (model.extra_loss(output, speakers) / len(speakers)).backward()
+                loss = model.extra_loss(output, batch.labels, speakers)
+                (loss / len(speakers)).backward()
                 optimizer.step()
     run.epoch = 0
 

@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ser_models.acrnn import ACRNN
+from ser_models.adrnn import ADRNN
 from ser_models.base import EmotionModel, FittedModel, Sizes
 from ser_models.bilstm_att import BiLSTMAttention
 from ser_models.iaan import IAAN, ContextKind
 from ser_models.linear_svm import LinearSVM
+from ser_models.mdnn import MDNN
 from ser_models.ssa_crnn import SSACRNN
+from ser_models.svm_trees import SVMTrees
 
 __all__ = ["MODELS", "EmotionModel", "FittedModel", "Model", "Sizes"]
 
@@ -88,5 +91,12 @@ MODELS: dict[str, Model] = {
     "acrnn": Model(ACRNN, "logmel3d", fixed=_UNREGULARIZED, training=_SSA_CRNN_TRAINING),
     "acrnn_r": Model(ACRNN, "logmel3d", training=_SSA_CRNN_TRAINING),
     "ssa_crnn_r": Model(SSACRNN, "logmel3d", training=_SSA_CRNN_TRAINING),
+    # Ours: the same training, so that the rows of the SSA-CRNN paper's table differ in the network.
+    "adrnn": Model(ADRNN, "logmel3d", training=_SSA_CRNN_TRAINING),
     "linear_svm": Model(LinearSVM, "emobase_functionals"),
+    "svm_trees": Model(SVMTrees, "emobase_functionals"),
+    # Ours: the learning rate, and no weight decay. The batch size is the default.
+    "mdnn": Model(
+        MDNN, "emobase_functionals", training={"learning_rate": 1e-3, "weight_decay": 0.0}
+    ),
 }

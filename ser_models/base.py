@@ -1,5 +1,6 @@
 """The base classes of all models, and the check of sizes that they share."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -16,12 +17,14 @@ class Sizes(NamedTuple):
     classes : number of emotions
     speakers : number of speakers in the training part
     segment : frames of a full segment, if the features are cut into segments
+    groups : columns of each group of descriptors, by name; empty if all columns are one group
     """
 
     dims: int
     classes: int
     speakers: int = 1
     segment: int = 1
+    groups: Mapping[str, tuple[int, ...]] = {}
 
 
 class EmotionModel(nn.Module):
@@ -47,14 +50,25 @@ class EmotionModel(nn.Module):
         """
         return [parameter for parameter in self.parameters() if parameter.ndim > 1]
 
-    def extra_loss(self, output: Output, speakers: Tensor) -> Tensor | None:
+    def extra_loss(self, output: Output, labels: Tensor, speakers: Tensor) -> Tensor | None:
         """The loss beside the cross-entropy of the emotions, or None.
 
         output : of a batch in training
-        speakers : (batch,)   number of each utterance's speaker
+        labels : (batch,)   number of each piece's class
+        speakers : (batch,)   number of each piece's speaker
         returns : ()   sum over the batch; the regulariser's `output.penalty` is not part of it
         """
         return None
+
+    def after_step(self, embeddings: Tensor, labels: Tensor) -> None:
+        """Update the buffers that learn without a gradient. Called after each step of training.
+
+        Replicas of a fold call it with the same values, so that their buffers stay equal.
+
+        embeddings : (batch, embedding) float32   `Output.embedding` of the whole batch, before the
+            step
+        labels : (batch,)   number of each piece's class
+        """
 
 
 class FittedModel(EmotionModel):

@@ -36,6 +36,7 @@ class Output(NamedTuple):
     speaker_logits : (batch, speakers)   only from a model that also classifies speakers
     speaker_embedding : (batch, embedding)   input of its speaker layer
     penalty : ()   the regulariser's term of the loss of this batch; None in evaluation
+    parts : (batch, groups, classes)   logits of local classifiers; only from a model that has them
     """
 
     logits: Tensor
@@ -44,6 +45,17 @@ class Output(NamedTuple):
     speaker_logits: Tensor | None = None
     speaker_embedding: Tensor | None = None
     penalty: Tensor | None = None
+    parts: Tensor | None = None
+
+
+def single_vectors(current: Padded) -> Tensor:
+    """The vectors (batch, dims) of utterances that have one frame each.
+
+    Raises ValueError if an utterance has more frames.
+    """
+    if (frames := int(current.lengths.max())) > 1:
+        raise ValueError(f"an utterance has {frames} frames, but this model reads one vector")
+    return current.values[:, 0]
 
 
 class Dropout(nn.Dropout):
@@ -65,6 +77,7 @@ class MaskedBatchNorm(nn.Module):
     Equal to `nn.BatchNorm1d` on the concatenated real frames. Without concatenation, shapes do not
     depend on the lengths, and the layer compiles.
 
+    offset : whether the layer has a bias, which it adds after its gain
     values : (batch, time, size)
     mask : (batch, time)   True on real frames
     returns : (batch, time, size); padding is normalised but not part of the statistics
@@ -73,11 +86,13 @@ class MaskedBatchNorm(nn.Module):
     running_mean: Tensor
     running_variance: Tensor
 
-    def __init__(self, size: int, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
+    def __init__(
+        self, size: int, momentum: float = 0.1, epsilon: float = 1e-5, offset: bool = True
+    ) -> None:
         super().__init__()
         self.momentum, self.epsilon = momentum, epsilon
         self.weight = nn.Parameter(torch.ones(size))
-        self.bias = nn.Parameter(torch.zeros(size))
+        self.bias = nn.Parameter(torch.zeros(size)) if offset else None
         self.register_buffer("running_mean", torch.zeros(size))
         self.register_buffer("running_variance", torch.ones(size))
 
@@ -96,4 +111,5 @@ class MaskedBatchNorm(nn.Module):
         else:
             mean, variance = self.running_mean, self.running_variance
         scale = self.weight * torch.rsqrt(variance + self.epsilon)
-        return (values - mean) * scale + self.bias
+        scaled = (values - mean) * scale
+        return scaled if self.bias is None else scaled + self.bias

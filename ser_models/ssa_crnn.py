@@ -84,7 +84,7 @@ class SSACRNN(EmotionModel):
         speaker_logits = self.speaker_output(self.dropout(z_sp))
         return Output(logits, z_em, attention, speaker_logits, z_sp, penalty)
 
-    def extra_loss(self, output: Output, speakers: Tensor) -> Tensor:
+    def extra_loss(self, output: Output, labels: Tensor, speakers: Tensor) -> Tensor:
         """`speaker_weight` * cross-entropy of the speakers, summed over the batch."""
         assert output.speaker_logits is not None
         logits = output.speaker_logits.float()  # half precision under autocast

@@ -57,5 +57,8 @@ class Standardised(EmotionModel):
     def decayed_parameters(self) -> list[Tensor]:
         return self.network.decayed_parameters()
 
-    def extra_loss(self, output: Output, speakers: Tensor) -> Tensor | None:
-        return self.network.extra_loss(output, speakers)
+    def extra_loss(self, output: Output, labels: Tensor, speakers: Tensor) -> Tensor | None:
+        return self.network.extra_loss(output, labels, speakers)
+
+    def after_step(self, embeddings: Tensor, labels: Tensor) -> None:
+        self.network.after_step(embeddings, labels)

@@ -1,7 +1,7 @@
 """The parts of a feature set: its configuration class and its registry entry."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Annotated
 
@@ -74,6 +74,7 @@ class FeatureSet:
     identity : the texts that decide extracted values, beside the name and
         `features.extract.EXTRACTION_VERSION`
     picture : the columns that show an utterance to people: a spectrogram, or a curve
+    groups : columns of each group of descriptors, by name; empty if all columns are one group
     """
 
     configuration: type[FeatureConfig]
@@ -81,6 +82,7 @@ class FeatureSet:
     dims: int
     identity: Callable[[], tuple[str, ...]]
     picture: slice
+    groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def versions(*libraries: str) -> tuple[str, ...]:

@@ -40,6 +40,20 @@ COLUMNS: tuple[str, ...] = tuple(
 )
 """openSMILE's own names, in its order. `…Pos` are in frames of 10 ms from the start."""
 
+_PREFIXES = {
+    "energy": ("pcm_intensity", "pcm_loudness"),
+    "mfcc": ("mfcc",),
+    "line_spectral_frequencies": ("lspFreq",),
+    "zero_crossings": ("pcm_zcr",),
+    "voicing": ("voiceProb",),
+    "f0": ("F0",),  # F0 and its envelope
+}
+GROUPS: dict[str, tuple[int, ...]] = {
+    group: tuple(column for column, name in enumerate(COLUMNS) if name.startswith(prefixes))
+    for group, prefixes in _PREFIXES.items()
+}
+"""The columns of each kind of descriptor, with its deltas. The division is ours."""
+
 
 class FunctionalsConfig(FeatureConfig):
     """Options of `emobase_functionals`.
@@ -87,4 +101,5 @@ FEATURE_SET = FeatureSet(
     dims=len(COLUMNS),
     identity=lambda: versions("opensmile"),
     picture=slice(0, 0),
+    groups=GROUPS,
 )

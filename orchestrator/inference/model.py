@@ -83,8 +83,9 @@ def _network(sweep: OpenedSweep, record: TrialRecord, fold: str) -> EmotionModel
     configuration = parse(sweep.record.configuration).with_values(record.hyperparameters)
     features = configuration.features
     counts = next(audit for audit in sweep.record.audit.folds if audit.name == fold)
-    dims, speakers = FEATURES[features.name].dims, counts.parts["train"].speakers
-    sizes = Sizes(dims, len(sweep.record.classes), len(speakers), features.cut or 1)
+    classes, speakers = len(sweep.record.classes), len(counts.parts["train"].speakers)
+    feature_set = FEATURES[features.name]
+    sizes = Sizes(feature_set.dims, classes, speakers, features.cut or 1, feature_set.groups)
     folder, name = sweep.ledger.trial_storage(record.id), file_name(fold)
     try:
         data = folder.read(name)

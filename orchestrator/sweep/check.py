@@ -83,9 +83,10 @@ def training_speakers(folds: list[Fold], speakers: list[str]) -> dict[str, int]:
 def check_model(configuration: Configuration, speakers: dict[str, int]) -> None:
     """Build the network, without its numbers, for the fold with the fewest training speakers."""
     features = configuration.features
-    dims, classes = FEATURES[features.name].dims, len(configuration.corpus.classes)
+    feature_set, classes = FEATURES[features.name], len(configuration.corpus.classes)
     fold = min(speakers, key=speakers.__getitem__)
-    sizes = Sizes(dims, classes, speakers[fold], features.cut or 1)
+    segment, groups = features.cut or 1, feature_set.groups
+    sizes = Sizes(feature_set.dims, classes, speakers[fold], segment, groups)
     try:
         with torch.device("meta"):
             build_model(configuration, sizes)

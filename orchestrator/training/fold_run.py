@@ -86,7 +86,8 @@ class FoldRun(ABC):
         number = {name: index for index, name in enumerate(known)}
         self.speaker_of = np.asarray([number.get(name, -1) for name in self.dataset.speakers])
         segment = self.dataset.segment or 1
-        sizes = Sizes(self.dataset.dims, len(self.dataset.classes), len(known), segment)
+        classes, groups = len(self.dataset.classes), FEATURES[self.config.features.name].groups
+        sizes = Sizes(self.dataset.dims, classes, len(known), segment, groups)
         with seeded(self.device, self.config.training.seed, self.fold.name, "weights"):
             self.model = build_model(self.config, sizes).to(self.device)
         if isinstance(self.model, Standardised):

@@ -7,9 +7,11 @@ folds, and after any interruption.
 The number of replicas of a fold does change the results, so it is part of the trial id. Replicas
 sum in another order, draw their own dropout, and compute batch normalisation and the regulariser's
 tau from their own share of a batch. The saved running statistics are those of the first replica.
+Buffers that learn in training (`EmotionModel.after_step`) are computed from the whole batch, and
+are the same in all replicas.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain, count, islice
 from typing import Any
@@ -94,22 +96,27 @@ class GradientRun(FoldRun):
     def _step(self, pieces: Pieces) -> Tensor:
         """Take one step of the optimiser. Returns the logits of the whole batch, on the CPU."""
         mine = pieces.take(np.arange(self.replica.index, len(pieces.rows), self.replica.size))
-        logits = torch.empty(0, len(self.dataset.classes))
+        logits = embeddings = torch.empty(0, 0)
         self.model.zero_grad(set_to_none=False)
         if len(mine.rows):
-            logits = self._backward(mine, len(pieces.rows))
+            logits, embeddings = self._backward(mine, len(pieces.rows))
         if self.replica.size > 1:
-            logits = self._combine(logits, len(pieces.rows))
+            logits, embeddings = self._combine(logits, embeddings, len(pieces.rows))
         if not torch.isfinite(logits).all():
             raise TrainingError(
                 f"fold {self.fold.name}, epoch {self.epoch}: the network's outputs are not finite. "
                 f"Try a smaller training.learning_rate (now {self.training.learning_rate:g})"
             )
         self.optimizer.step()
+        labels = torch.from_numpy(self.dataset.labels[pieces.rows])
+        self.model.after_step(embeddings, labels.to(self.device, non_blocking=True))
         return logits
 
-    def _backward(self, pieces: Pieces, size: int) -> Tensor:
-        """Add the gradients of this replica's share of a batch of `size`; return its logits."""
+    def _backward(self, pieces: Pieces, size: int) -> tuple[Tensor, Tensor]:
+        """Add the gradients of this replica's share of a batch of `size`.
+
+        Returns its logits, on the CPU, and its embeddings.
+        """
         batch = make_batch(self.dataset, pieces).to(self.device)
         speakers = torch.from_numpy(self.speaker_of[pieces.rows]).to(self.device, non_blocking=True)
         with self.precision():
@@ -120,26 +127,26 @@ class GradientRun(FoldRun):
         loss = nn.functional.cross_entropy(
             logits, batch.labels, reduction="sum", label_smoothing=self.training.label_smoothing
         )
-        if (extra := self.model.extra_loss(output, speakers)) is not None:
+        if (extra := self.model.extra_loss(output, batch.labels, speakers)) is not None:
             loss = loss + extra
         loss = loss / size
         if output.penalty is not None:
             loss = loss + output.penalty * (len(pieces.rows) / size)
         loss.backward()
-        return logits.detach().cpu()
+        return logits.detach().cpu(), output.embedding.detach().float()
 
-    def _combine(self, mine: Tensor, size: int) -> Tensor:
-        """Sum the gradients over the replicas. Returns the logits of all, (size, classes)."""
+    def _combine(self, logits: Tensor, embeddings: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """Sum the gradients over the replicas. Returns the logits and embeddings of all."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         flat = nn.utils.parameters_to_vector(gradients)
         dist.all_reduce(flat, group=self.replica.group)
         nn.utils.vector_to_parameters(flat, gradients)
         shares: list[Any] = [None] * self.replica.size
-        dist.all_gather_object(shares, mine, group=self.replica.group)
-        logits = torch.empty(size, mine.shape[1])
-        for index, share in enumerate(shares):
-            logits[index :: self.replica.size] = share
-        return logits
+        dist.all_gather_object(shares, (logits, embeddings.cpu()), group=self.replica.group)
+        all_logits, all_embeddings = (
+            _interleaved(parts, size) for parts in zip(*shares, strict=True)
+        )
+        return all_logits, all_embeddings.to(self.device)
 
     def state(self) -> State:
         """Return the weights and the optimiser's state. The configuration has its settings."""
@@ -153,3 +160,12 @@ class GradientRun(FoldRun):
         super().load_state(state)
         numbers = range(len(self.optimizer.state))
         self.optimizer.load([state.part(f"optimizer.{number}") for number in numbers])
+
+
+def _interleaved(shares: Sequence[Tensor], size: int) -> Tensor:
+    """Return the rows of a batch of `size` in order; row i is in share i modulo the shares."""
+    rows = torch.empty(size, shares[0].shape[1])  # the first replica has a piece of every batch
+    for index, share in enumerate(shares):
+        if len(share):
+            rows[index :: len(shares)] = share
+    return rows

@@ -12,6 +12,13 @@ from ser_models.sequences import Output, Padded
 
 CLASSES, SPEAKERS, SEGMENT = 4, 3, 40
 DIMS = {"emobase_lld45": 45, "logmel3d": 12, "emobase_functionals": 20}
+GROUPS: dict[str, dict[str, tuple[int, ...]]] = {
+    "emobase_functionals": {
+        "first": (0, 5, 6, 11, 19),
+        "second": (4, 3, 2, 1),
+        "third": (7, 8, 9, 10, 12, 13, 14, 15, 16, 17, 18),
+    }
+}
 
 IAAN = {"hidden_size": 8, "attention_size": 6, "projection_size": 5, "dropout": 0.0}
 ACRNN = {
@@ -22,6 +29,7 @@ ACRNN = {
     "hidden_size": 6,
     "embedding_size": 5,
 }
+ADRNN = {"maps": 3, "last_maps": 4, "linear_size": 7, "hidden_size": 6, "embedding_size": 5}
 SMALL: dict[str, dict[str, Any]] = {
     "iaan": IAAN,
     "rand_iaan": IAAN,
@@ -31,7 +39,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "acrnn": ACRNN,
     "acrnn_r": ACRNN,
     "ssa_crnn_r": ACRNN,
+    "adrnn": ADRNN,
     "linear_svm": {},
+    "svm_trees": {},
+    "mdnn": {"hidden_size": 7, "local_size": 3, "embedding_size": 6, "dropout": 0.0},
 }
 
 LENGTHS = ([9, 5, 1, 8], [4, 0, 6, 3], [2, 8, 0, 0])
@@ -58,7 +69,8 @@ def build() -> Callable[..., EmotionModel]:
 
     def small_model(name: str, **hyperparameters: object) -> EmotionModel:
         torch.manual_seed(1)
-        sizes = Sizes(DIMS[MODELS[name].features], CLASSES, SPEAKERS, SEGMENT)
+        features = MODELS[name].features
+        sizes = Sizes(DIMS[features], CLASSES, SPEAKERS, SEGMENT, GROUPS.get(features, {}))
         model = MODELS[name](sizes, **(SMALL[name] | hyperparameters)).eval()
         if MODELS[name].fitted:  # its weights are zeros before `fit`
             nn.init.normal_(model.linear.weight)
@@ -73,8 +85,9 @@ def turns() -> Callable[..., list[Padded]]:
 
     def padded_turns(name: str, extra: tuple[int, int, int] = (0, 0, 0)) -> list[Padded]:
         torch.manual_seed(0)
-        dims = DIMS[MODELS[name].features]
-        lengths = ([1] * 4,) * 3 if MODELS[name].fitted else LENGTHS
+        features = MODELS[name].features
+        dims = DIMS[features]
+        lengths = ([1] * 4,) * 3 if features == "emobase_functionals" else LENGTHS
         return [
             _padded(torch.randn(4, max(row), dims), row, frames)
             for row, frames in zip(lengths, extra, strict=True)
@@ -88,8 +101,9 @@ def joint_loss() -> Callable[[EmotionModel, Output], torch.Tensor]:
     """Sum the cross-entropy, the model's extra loss and the regulariser's penalty."""
 
     def loss(model: EmotionModel, output: Output) -> torch.Tensor:
-        total = nn.functional.cross_entropy(output.logits, torch.tensor([0, 1, 2, 3]))
-        extra = model.extra_loss(output, torch.tensor([0, 1, 2, 1]))
+        labels, speakers = torch.tensor([0, 1, 2, 3]), torch.tensor([0, 1, 2, 1])
+        total = nn.functional.cross_entropy(output.logits, labels)
+        extra = model.extra_loss(output, labels, speakers)
         return sum((term for term in (extra, output.penalty) if term is not None), total)
 
     return loss

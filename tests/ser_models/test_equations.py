@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ser_models import EmotionModel
 from ser_models.sequences import Padded
+from tests.ser_models.conftest import GROUPS
 
 Array = NDArray[np.float64]
 Weights = dict[str, Array]
@@ -97,36 +98,48 @@ def bilstm_att(w: Weights, current: Array) -> tuple[Array, Array]:
     return linear(w, "output", attention @ h), attention
 
 
-def convolution(w: Weights, name: str, maps: Array) -> Array:
+def convolution(w: Weights, name: str, maps: Array, dilation: int = 1) -> Array:
     """Same padding; (maps, time, bands)."""
-    kernel = w[f"{name}.weight"]  # (maps out, maps in, 5, 3)
-    padded = np.pad(maps, ((0, 0), (2, 2), (1, 1)))
+    kernel = w[f"{name}.weight"]  # (maps out, maps in, frames, bands)
+    high, wide = kernel.shape[2:]
+    sides = [(dilation * (size // 2),) * 2 for size in (high, wide)]
+    padded = np.pad(maps, ((0, 0), *sides))
     time, bands = maps.shape[1:]
     out = np.zeros((len(kernel), time, bands))
-    for t in range(5):
-        for f in range(3):
-            out += np.einsum(
-                "oi,itf->otf", kernel[:, :, t, f], padded[:, t : t + time, f : f + bands]
-            )
-    return leaky(out + w[f"{name}.bias"][:, None, None])
+    for t in range(high):
+        for f in range(wide):
+            part = padded[:, t * dilation :, f * dilation :][:, :time, :bands]
+            out += np.einsum("oi,itf->otf", kernel[:, :, t, f], part)
+    return out + w[f"{name}.bias"][:, None, None] if f"{name}.bias" in w else out
+
+
+def pooled(maps: Array) -> Array:
+    """Maxima of two frames and two bands; an odd last frame is paired with zeros."""
+    if maps.shape[1] % 2:
+        maps = np.pad(maps, ((0, 0), (0, 1), (0, 0)))
+    count, time, bands = maps.shape
+    return maps.reshape(count, time // 2, 2, bands // 2, 2).max(axis=(2, 4))
+
+
+def normalized(w: Weights, name: str, x: Array) -> Array:
+    """Batch normalisation of (..., size) with the statistics of training."""
+    deviation = np.sqrt(w[f"{name}.running_variance"] + 1e-5)
+    return (x - w[f"{name}.running_mean"]) / deviation * w[f"{name}.weight"] + w.get(
+        f"{name}.bias", 0
+    )
 
 
 def encoder(w: Weights, name: str, frames: Array) -> Array:
     """States of (frames, 3 * bands)."""
-    maps = convolution(w, f"{name}.first", frames.reshape(len(frames), 3, -1).transpose(1, 0, 2))
-    if len(frames) % 2:
-        maps = np.pad(maps, ((0, 0), (0, 1), (0, 0)))
-    count, time, bands = maps.shape
-    maps = maps.reshape(count, time // 2, 2, bands // 2, 2).max(axis=(2, 4))
+    channels = frames.reshape(len(frames), 3, -1).transpose(1, 0, 2)
+    maps = pooled(leaky(convolution(w, f"{name}.first", channels)))
     layer = 0
     while f"{name}.further.{layer}.weight" in w:
-        maps = convolution(w, f"{name}.further.{layer}", maps)
+        maps = leaky(convolution(w, f"{name}.further.{layer}", maps))
         layer += 1
     x = linear(w, f"{name}.linear", maps.transpose(1, 0, 2).reshape(maps.shape[1], -1))
-    norm = f"{name}.normalization"
-    deviation = np.sqrt(w[f"{norm}.running_variance"] + 1e-5)
-    x = (x - w[f"{norm}.running_mean"]) / deviation * w[f"{norm}.weight"] + w[f"{norm}.bias"]
-    return both_directions(lstm, w, f"{name}.recurrence", leaky(x))
+    x = leaky(normalized(w, f"{name}.normalization", x))
+    return both_directions(lstm, w, f"{name}.recurrence", x)
 
 
 def last_layer(w: Weights, kind: str, x: Array) -> Array:
@@ -164,6 +177,37 @@ def ssa_crnn(w: Weights, kind: str, current: Array) -> tuple[Array, Array, Array
     pooled = softmax(linear(w, "speaker_pooling.score", h_sp)[:, 0]) @ h_sp
     z_sp = leaky(linear(w, "speaker_projection", pooled))
     return logits, a, linear(w, "speaker_output", z_sp)
+
+
+def dilated(w: Weights, name: str, maps: Array) -> Array:
+    """Convolution with dilation 2 > batch normalisation of each map."""
+    convolved = convolution(w, f"{name}.convolution", maps, dilation=2)
+    return normalized(w, f"{name}.normalization", convolved.transpose(1, 2, 0)).transpose(2, 0, 1)
+
+
+def adrnn(w: Weights, current: Array) -> tuple[Array, Array]:
+    channels = current.reshape(len(current), 3, -1).transpose(1, 0, 2)
+    p = maps = pooled(leaky(convolution(w, "encoder.first", channels)))
+    for layer in range(3):
+        maps = leaky(dilated(w, f"encoder.dilated.{layer}", maps))
+    maps = maps + dilated(w, "encoder.skip", p)
+    x = linear(w, "encoder.linear", maps.transpose(1, 0, 2).reshape(maps.shape[1], -1))
+    x = leaky(normalized(w, "encoder.normalization", x))
+    h = both_directions(lstm, w, "encoder.recurrence", x)
+    attention = softmax(linear(w, "pooling.score", h)[:, 0])
+    return linear(w, "output", leaky(linear(w, "projection", attention @ h))), attention
+
+
+def mdnn(w: Weights, groups: list[tuple[int, ...]], vector: Array) -> tuple[Array, Array]:
+    """Logits of the global classifier, and (groups, classes) of the local ones."""
+    features, parts = [], []
+    for number, columns in enumerate(groups):
+        name = f"local.{number}"
+        h = np.maximum(linear(w, f"{name}.first", vector[list(columns)]), 0)
+        features.append(np.maximum(linear(w, f"{name}.second", h), 0))
+        parts.append(linear(w, f"{name}.output", features[-1]))
+    e = np.maximum(linear(w, "projection", np.concatenate(features)), 0)
+    return linear(w, "output", e), np.stack(parts)
 
 
 def in_double(model: EmotionModel, batch: list[Padded]) -> tuple[EmotionModel, list[Padded]]:
@@ -232,3 +276,23 @@ def test_ssa_crnn_r(
         np.testing.assert_allclose(output.speaker_logits[row].detach(), speaker_logits, atol=1e-13)
         ours = [output.attention[n][row, : len(attention) // 2] for n in ("emotion", "speaker")]
         np.testing.assert_allclose(torch.cat(ours).detach(), attention, atol=1e-13)
+
+
+def test_adrnn(build: Callable[..., EmotionModel], turns: Callable[..., list[Padded]]) -> None:
+    model, batch = in_double(build("adrnn"), turns("adrnn"))
+    output = model(*batch)
+    for row, current in enumerate(utterances(batch[0])):
+        logits, attention = adrnn(weights(model), current)
+        np.testing.assert_allclose(output.logits[row].detach(), logits, atol=1e-13)
+        ours = output.attention["current"][row, : len(attention)].detach()
+        np.testing.assert_allclose(ours, attention, atol=1e-13)
+
+
+def test_mdnn(build: Callable[..., EmotionModel], turns: Callable[..., list[Padded]]) -> None:
+    model, batch = in_double(build("mdnn"), turns("mdnn"))
+    output = model(*batch)
+    groups = list(GROUPS["emobase_functionals"].values())
+    for row, (vector,) in enumerate(utterances(batch[0])):
+        logits, parts = mdnn(weights(model), groups, vector)
+        np.testing.assert_allclose(output.logits[row].detach(), logits, atol=1e-13)
+        np.testing.assert_allclose(output.parts[row].detach(), parts, atol=1e-13)

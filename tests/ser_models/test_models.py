@@ -13,7 +13,8 @@ Build = Callable[..., EmotionModel]
 Turns = Callable[..., list[Padded]]
 Loss = Callable[[EmotionModel, Output], torch.Tensor]
 every_model = pytest.mark.parametrize("name", MODELS)
-every_network = pytest.mark.parametrize("name", [n for n in MODELS if n != "linear_svm"])
+every_network = pytest.mark.parametrize("name", [n for n in MODELS if not MODELS[n].fitted])
+SEQUENTIAL = [n for n in MODELS if MODELS[n].features != "emobase_functionals"]  # with attention
 
 
 @every_model
@@ -26,6 +27,8 @@ def test_more_padding_does_not_change_the_output(name: str, build: Build, turns:
         torch.testing.assert_close(
             output.speaker_logits, expected.speaker_logits, atol=1e-5, rtol=0
         )
+    if expected.parts is not None:
+        torch.testing.assert_close(output.parts, expected.parts, atol=1e-5, rtol=0)
     for key, weights in expected.attention.items():
         time = weights.shape[1]
         torch.testing.assert_close(output.attention[key][:, :time], weights, atol=1e-5, rtol=0)
@@ -38,6 +41,7 @@ def test_more_padding_does_not_change_the_output(name: str, build: Build, turns:
         *(pytest.param(name, {}, id=name) for name in MODELS),
         pytest.param("acrnn_r", {"regularizer": "projection"}, id="acrnn_r projection"),
         pytest.param("ssa_crnn_r", {"regularizer": "projection"}, id="ssa_crnn_r projection"),
+        pytest.param("adrnn", {"pool": 1, "dilation": 1}, id="adrnn without pooling"),
     ],
 )
 def test_logits_do_not_depend_on_the_other_utterances_of_a_batch(
@@ -60,6 +64,7 @@ def test_logits_do_not_depend_on_the_other_utterances_of_a_batch(
         pytest.param("iaan", {"normalize_projection": True}, id="iaan normalised"),
         pytest.param("acrnn_r", {"regularizer": "projection"}, id="acrnn_r projection"),
         pytest.param("ssa_crnn_r", {"regularizer": "projection"}, id="ssa_crnn_r projection"),
+        pytest.param("adrnn", {"pool": 1, "dilation": 1}, id="adrnn without pooling"),
     ],
 )
 def test_every_parameter_receives_a_gradient(
@@ -73,7 +78,7 @@ def test_every_parameter_receives_a_gradient(
         assert parameter.grad.abs().max() > 1e-9, key
 
 
-@every_network
+@pytest.mark.parametrize("name", SEQUENTIAL)
 def test_attention_sums_to_one_over_real_frames_and_is_zero_on_padding(
     name: str, build: Build, turns: Turns
 ) -> None:
@@ -133,6 +138,8 @@ DROPPED = {
     "acrnn": ENCODER + LAST,
     "acrnn_r": ENCODER + LAST,
     "ssa_crnn_r": 2 * (ENCODER + LAST),
+    "adrnn": ENCODER + LAST,
+    "mdnn": 3 * [(4, 7), (4, 3)] + [(4, 6)],  # three groups, and the layer before the last
 }
 """Shapes of the tensors that lose values by dropout."""
 
@@ -155,7 +162,9 @@ def test_dropout_acts_at_the_documented_places(name: str, build: Build, turns: T
     assert not torch.equal(first.logits, second.logits)
 
 
-@pytest.mark.parametrize("name", ["bigru_att", "iaan", "bilstm_att", "acrnn_r", "ssa_crnn_r"])
+@pytest.mark.parametrize(
+    "name", ["bigru_att", "iaan", "bilstm_att", "acrnn_r", "ssa_crnn_r", "adrnn"]
+)
 def test_a_compiled_model_gives_the_same_numbers(
     name: str, build: Build, turns: Turns, joint_loss: Loss
 ) -> None:
@@ -186,7 +195,10 @@ def test_the_registry_names_all_models_and_their_contexts() -> None:
         "acrnn",
         "acrnn_r",
         "ssa_crnn_r",
+        "adrnn",
         "linear_svm",
+        "svm_trees",
+        "mdnn",
     ]
     assert {name: model.context for name, model in MODELS.items() if model.context != "none"} == {
         "iaan": "previous",

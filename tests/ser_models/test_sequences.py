@@ -32,6 +32,15 @@ def test_batch_norm_equals_that_of_pytorch_on_the_real_frames(
     torch.testing.assert_close(real, theirs(sequences.values[sequences.mask]))
 
 
+def test_batch_norm_without_an_offset_has_the_mean_0(padded: Callable[..., Padded]) -> None:
+    layer = MaskedBatchNorm(6, offset=False)
+    assert [name for name, _ in layer.named_parameters()] == ["weight"]
+    sequences = padded(torch.randn(3, 5, 6) * 3 + 1, LENGTHS)
+    real = layer(sequences.values, sequences.mask)[sequences.mask]
+    torch.testing.assert_close(real.mean(0), torch.zeros(6), atol=1e-6, rtol=0)
+    torch.testing.assert_close(real.var(0, correction=0), torch.ones(6), atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("length", [0, 1])
 def test_batch_norm_of_at_most_one_frame_is_finite(length: int) -> None:
     layer = MaskedBatchNorm(2)

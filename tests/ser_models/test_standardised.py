@@ -63,10 +63,10 @@ def test_training_uses_the_parts_of_the_network() -> None:
     ]
     mean, deviation = statistics(2)
     output = model(padded(turns([8, 8], mean, deviation)))
-    speakers = torch.tensor([0, 2])
-    loss = model.extra_loss(output, speakers)
+    labels, speakers = torch.tensor([3, 1]), torch.tensor([0, 2])
+    loss = model.extra_loss(output, labels, speakers)
     assert loss is not None
-    assert torch.equal(loss, network.extra_loss(output, speakers))
+    assert torch.equal(loss, network.extra_loss(output, labels, speakers))
 
 
 def test_mean_and_deviation_are_saved_with_the_weights() -> None:

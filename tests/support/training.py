@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from features.sets import FEATURES
 from features.storage import Storage
 from orchestrator.config.parsing import parse
 from orchestrator.config.sections import Configuration
@@ -18,18 +19,22 @@ from orchestrator.training.cross_validation import Task, cross_validate
 from orchestrator.training.fold_run import FoldRun
 from orchestrator.training.runs import fold_run
 from orchestrator.training.state import pack_state, unpack_state
+from ser_models import MODELS
 
 TRIAL = "0123456789"
 
 _CRNN = {"first_maps": 2, "maps": 3, "conv_layers": 1, "linear_size": 5, "hidden_size": 4}
 _CRNN |= {"embedding_size": 6}
 _IAAN = {"hidden_size": 8, "attention_size": 8}
-_SIZES: dict[str, dict[str, int]] = {
+_SIZES: dict[str, dict[str, float]] = {
     "bilstm_att": {"dense_size": 8, "hidden_size": 4},
     "acrnn": _CRNN,
     "acrnn_r": _CRNN,
     "ssa_crnn_r": _CRNN,
+    "adrnn": {"maps": 2, "last_maps": 3, "linear_size": 5, "hidden_size": 4, "embedding_size": 6},
     "linear_svm": {},
+    "svm_trees": {},
+    "mdnn": {"hidden_size": 8, "local_size": 4, "embedding_size": 6, "dropout": 0.2},
 }
 
 
@@ -53,18 +58,24 @@ def with_model(configuration: Configuration, model: str, **training: object) -> 
     del raw["features"]
     raw["model"] = {"name": model, **_SIZES.get(model, _IAAN)}
     raw["training"] = {"epochs": 3, "batch_size": 16, "learning_rate": 0.01, **training}
-    if model == "linear_svm":
+    if MODELS[model].fitted:
         raw["training"] = {}
     return parse(raw)
 
 
 def in_form(model: str, dataset: Dataset) -> Dataset:
-    """Return the toy corpus as `model` reads it: frames, segments of four frames, or means."""
-    if model == "linear_svm":
-        means = [part.mean(0) for part in np.split(dataset.frames, dataset.offsets[1:-1])]
-        offsets = np.arange(len(means) + 1)
-        return dataclasses.replace(dataset, frames=np.stack(means), offsets=offsets)
-    return dataclasses.replace(dataset, segment=4) if "crnn" in model else dataset
+    """Return the toy corpus as `model` reads it: frames, segments of four frames, or means.
+
+    For `mdnn`, the means are repeated, because its groups are columns of the real feature set.
+    """
+    features = MODELS[model].features
+    if features == "emobase_functionals":
+        parts = np.split(dataset.frames, dataset.offsets[1:-1])
+        means = np.stack([part.mean(0) for part in parts])
+        if model == "mdnn":
+            means = np.resize(means.T, (FEATURES[features].dims, len(means))).T.copy()
+        return dataclasses.replace(dataset, frames=means, offsets=np.arange(len(means) + 1))
+    return dataclasses.replace(dataset, segment=4) if features == "logmel3d" else dataset
 
 
 def trained(run: FoldRun, epochs: int) -> list[dict[str, Any]]:

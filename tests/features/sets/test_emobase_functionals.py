@@ -1,5 +1,6 @@
 """emobase's functionals against openSMILE's own descriptors, and the shortest signal."""
 
+import re
 import subprocess
 import sys
 
@@ -17,6 +18,33 @@ def test_the_columns_are_those_of_opensmile() -> None:
     smile = opensmile.Smile(opensmile.FeatureSet.emobase, opensmile.FeatureLevel.Functionals)
     assert tuple(smile.feature_names) == COLUMNS
     assert len(COLUMNS) == FEATURES["emobase_functionals"].dims == 988
+
+
+def test_the_groups_divide_the_columns_by_descriptor() -> None:
+    """Every column is in one group: the stems of openSMILE's names say which."""
+    groups = FEATURES["emobase_functionals"].groups
+    assert {name: len(columns) for name, columns in groups.items()} == {
+        "energy": 76,
+        "mfcc": 456,
+        "line_spectral_frequencies": 304,
+        "zero_crossings": 38,
+        "voicing": 38,
+        "f0": 76,
+    }
+    columns = [column for group in groups.values() for column in group]
+    assert sorted(columns) == list(range(988))
+    stems = {
+        name: {re.match("[A-Za-z_0-9]+?(?=_sma)", COLUMNS[column])[0] for column in group}
+        for name, group in groups.items()
+    }
+    assert stems == {
+        "energy": {"pcm_intensity", "pcm_loudness"},
+        "mfcc": {"mfcc"},
+        "line_spectral_frequencies": {"lspFreq"},
+        "zero_crossings": {"pcm_zcr"},
+        "voicing": {"voiceProb"},
+        "f0": {"F0", "F0env"},
+    }
 
 
 def test_the_columns_need_no_opensmile() -> None:

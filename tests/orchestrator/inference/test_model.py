@@ -59,13 +59,10 @@ def trained(
     assert record.status == "complete"
 
     search = {"space": "iaan", "trials": 1}
-    if model == "linear_svm":
-        searched = {"model.c": config.model.c}
-        base = config.with_values({"model.c": 0.5, "search": search})
-    else:
-        key = "model.linear_size" if "crnn" in model else "model.attention_size"
-        searched = {key: resolved["model"][key.removeprefix("model.")]}
-        base = config.with_values({key: 20, "search": search})
+    keys = {"c": 0.5, "linear_size": 20, "attention_size": 20, "local_size": 20}
+    key = next(key for key in keys if key in resolved["model"])
+    searched = {f"model.{key}": resolved["model"][key]}
+    base = config.with_values({f"model.{key}": keys[key], "search": search})
     ledger = Ledger(Storage.open(str(folder)))
     ledger.write_proposal(Proposal(number=0, trial=record.id, hyperparameters=searched))
     ledger.write_trial(record.model_copy(update={"hyperparameters": searched}))
@@ -111,7 +108,9 @@ def statistics(data: Dataset, fold: Fold) -> Statistics:
 
 
 @pytest.mark.parametrize("normalize", ["none", "train"])
-@pytest.mark.parametrize("model", ["iaan", "ssa_crnn_r", "linear_svm"])
+@pytest.mark.parametrize(
+    "model", ["iaan", "ssa_crnn_r", "adrnn", "linear_svm", "svm_trees", "mdnn"]
+)
 def test_a_loaded_fold_gives_the_recorded_posteriors(
     normalize: str,
     model: str,

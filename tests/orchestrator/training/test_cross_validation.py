@@ -42,7 +42,7 @@ def test_scores_record_and_predictions_agree(
     assert len(set(predictions["utterance"].to_pylist())) == len(predictions)
 
 
-@pytest.mark.parametrize("name", ["iaan", "ssa_crnn_r", "linear_svm"])
+@pytest.mark.parametrize("name", ["iaan", "ssa_crnn_r", "adrnn", "linear_svm"])
 def test_saved_weights_give_the_saved_predictions(
     name: str, tmp_path: Path, dataset: Dataset, folds: list[Fold], configuration: Configuration
 ) -> None:

@@ -29,16 +29,32 @@ def test_a_fold_learns(dataset: Dataset, folds: list[Fold], configuration: Confi
     assert rows[-2]["loss"] < rows[0]["loss"]
 
 
+@pytest.mark.parametrize("name", ["iaan", "adrnn"])
 def test_an_epoch_depends_on_seed_fold_and_epoch_alone(
-    dataset: Dataset, folds: list[Fold], configuration: Configuration
+    name: str, dataset: Dataset, folds: list[Fold], configuration: Configuration
 ) -> None:
-    alone = trained(fold_run(folds[1], dataset, configuration), 3)
+    data, config = in_form(name, dataset), with_model(configuration, name)
+    alone = trained(fold_run(folds[1], data, config), 3)
     torch.manual_seed(123)  # the state of the process does not matter
-    first, second = (fold_run(fold, dataset, configuration) for fold in folds[:2])
+    first, second = (fold_run(fold, data, config) for fold in folds[:2])
     interleaved = [row for _ in range(3) for run in (first, second) for row in run.train_epoch()]
     assert [row for row in interleaved if row["fold"] == folds[1].name] == alone
-    other = configuration.with_values({"training.seed": 1})
-    assert trained(fold_run(folds[1], dataset, other), 3) != alone
+    other = config.with_values({"training.seed": 1})
+    assert trained(fold_run(folds[1], data, other), 3) != alone
+
+
+def test_scores_and_predictions_do_not_move_the_centres(
+    dataset: Dataset, folds: list[Fold], configuration: Configuration
+) -> None:
+    run = fold_run(folds[0], in_form("adrnn", dataset), with_model(configuration, "adrnn"))
+    assert not run.model.centers.any()
+    run.train_epoch()
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    assert before["centers"].any(dim=1).all()  # each class has moved
+    run.evaluate("validation")
+    run.finish()
+    for name, tensor in run.model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
 
 
 def test_training_restores_the_generator_of_the_process(
@@ -175,6 +191,25 @@ def test_the_speaker_loss_and_the_penalty_are_part_of_the_gradient(
     assert changed == {"output.linear.weight"}
 
 
+def test_the_local_losses_of_mdnn_are_part_of_the_gradient(
+    dataset: Dataset, folds: list[Fold], configuration: Configuration
+) -> None:
+    data = in_form("mdnn", dataset)
+    config = with_model(configuration, "mdnn").with_values({"model.dropout": 0.0})
+    run, other = (gradient_run(folds[0], data, config) for _ in range(2))
+    pieces = run.pieces.take(np.arange(20))
+    run._backward(pieces, 20)
+    batch = make_batch(data, pieces)
+    output = other.model(batch.current)
+    assert output.parts.shape == (20, 6, len(data.classes))
+    loss = torch.nn.functional.cross_entropy(output.logits, batch.labels)
+    for group in range(6):
+        loss += torch.nn.functional.cross_entropy(output.parts[:, group], batch.labels) / 6
+    loss.backward()
+    for mine, expected in zip(run.model.parameters(), other.model.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, expected.grad)
+
+
 def test_an_epoch_of_steps_continues_the_pass_of_the_epoch_before(
     dataset: Dataset, folds: list[Fold], configuration: Configuration
 ) -> None:
@@ -215,7 +250,7 @@ def test_replicas_draw_the_same_batches(
     assert drawn[0][0] != drawn[0][1] != drawn[0][2]
 
 
-@pytest.mark.parametrize("name", ["iaan", "bilstm_att", "ssa_crnn_r"])
+@pytest.mark.parametrize("name", ["iaan", "bilstm_att", "ssa_crnn_r", "adrnn", "mdnn"])
 def test_bfloat16_trains_and_scores_in_float32(
     name: str, dataset: Dataset, folds: list[Fold], configuration: Configuration
 ) -> None:

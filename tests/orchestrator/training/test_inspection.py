@@ -15,7 +15,7 @@ from orchestrator.training.runs import fold_run
 from tests.support.training import in_form, with_model
 
 
-@pytest.mark.parametrize("name", ["iaan", "acrnn", "ssa_crnn_r"])
+@pytest.mark.parametrize("name", ["iaan", "acrnn", "ssa_crnn_r", "adrnn"])
 def test_rows_equal_the_network_output_of_each_utterance(
     name: str, dataset: Dataset, folds: list[Fold], configuration: Configuration
 ) -> None:
