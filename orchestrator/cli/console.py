@@ -177,13 +177,14 @@ def print_costs(costs: dict[str, Any]) -> None:
     costs : as `orchestrator.study.study_costs` returns them
     """
     title = f"{costs['study']}: {costs['folder']}"
-    columns = ("run", "model", "trials", "folds", "epochs", "fold-epochs", "finished", "left")
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    for column in ("run", "model", "trials x folds x epochs", "finished", "left"):
+        table.add_column(column, overflow="fold")
     for row in costs["runs"]:
         seed = "" if row["seed"] is None else f", seed {row['seed']}"
-        sizes = (row["trials"], row["folds"], row["epochs"], row["fold_epochs"])
+        size = f"{row['trials']} x {row['folds']} x {row['epochs']} = {row['fold_epochs']:,}"
         done = (f"{row['finished']} of {row['trials']}", f"{row['fold_epochs_left']:,}")
-        table.add_row(row["sweep"] + seed, row["model"], *(f"{size:,}" for size in sizes), *done)
+        table.add_row(row["sweep"] + seed, row["model"], size, *done)
     Console(markup=False, emoji=False).print(table)
     print(
         f"at most {costs['fold_epochs']:,} fold-epochs, of which {costs['fold_epochs_left']:,} are "
