@@ -165,7 +165,9 @@ def run_study(study: Study, narrator: Narrator) -> FinishedStudy:
         with Connection() as connection:
             for number, planned in enumerate(runs, start=1):
                 narrator.say(f"sweep {number} of {len(runs)}: {planned.name}")
-                sweeps[planned.name] = _finish(planned, connection, narrator, failures)
+                sweep = _finish(planned, connection, narrator, failures)
+                report.build(sweep.ledger, sweep.findings)
+                sweeps[planned.name] = sweep
             for planned in runs:
                 if study.seeds and planned.name in failures:
                     narrator.say(f"{planned.name}: no training with other seeds, because it failed")
@@ -191,7 +193,7 @@ def run_study(study: Study, narrator: Narrator) -> FinishedStudy:
 def _finish(
     planned: PlannedRun, connection: Connection, narrator: Narrator, failures: dict[str, str]
 ) -> OpenedSweep:
-    """Run a sweep to its end and write its report. A reason for failure goes into `failures`."""
+    """Run a sweep to its end. If it fails, the reason goes into `failures`."""
     try:
         run(planned.plan, planned.space, planned.ledger, narrator, connection=connection)
     except HopelessError as error:
@@ -202,8 +204,8 @@ def _finish(
         if sweep.findings.unfinished:
             failures[planned.name] = "trials were interrupted. Run the same command to resume"
         elif sweep.best is None:
-            failures[planned.name] = "no trial has a score. The report names each reason"
-    report.build(planned.ledger, sweep.findings)
+            reasons = dict.fromkeys(str(trial.record.reason) for trial in sweep.findings.trials)
+            failures[planned.name] = f"no trial has a score. Reasons: {'; '.join(reasons)}"
     return sweep
 
 

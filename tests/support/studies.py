@@ -21,7 +21,7 @@ def study_sections(folder: Path, manifest: Path) -> dict[str, Any]:
             "corpus": {"root": str(manifest), "classes": ["ang", "hap", "neu", "sad"]},
             "training": {"epochs": 8, "learning_rate": 0.003, "checkpoint_every": 0},
             "search": {"trials": 2, "scheduler": "none"},
-            "cluster": {"concurrent_trials": 2},
+            "cluster": {"concurrent_trials": 1},
             "storage": str(folder / "runs"),
         },
         "sweeps": {
