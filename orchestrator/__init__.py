@@ -17,11 +17,22 @@ from orchestrator.errors import SerError, translated
 
 if TYPE_CHECKING:
     from orchestrator.config.sections import Configuration
+    from orchestrator.config.study import Study
     from orchestrator.results.comparison import Comparison
     from orchestrator.results.opened import OpenedSweep
+    from orchestrator.study import FinishedStudy
     from ser_models.base import EmotionModel
 
-__all__ = ["SerError", "compare", "load", "load_model", "open_sweep", "run"]
+__all__ = [
+    "SerError",
+    "compare",
+    "load",
+    "load_model",
+    "load_study",
+    "open_sweep",
+    "run",
+    "run_study",
+]
 
 
 def compare(first: "OpenedSweep | str", second: "OpenedSweep | str") -> "Comparison":
@@ -67,6 +78,20 @@ def load_model(
         return model.load_model(_opened(sweep), trial, fold)
 
 
+def load_study(source: str | dict[str, Any], overrides: list[str] | None = None) -> "Study":
+    """Read a study, apply `key=value` overrides, and check it. Raises ConfigError.
+
+    source : the path of a YAML file, or the same as a dictionary
+
+    >>> list(load_study("study.yaml", ["training.epochs=5"]).sweeps)
+    ['svm', 'iaan']
+    """
+    from orchestrator.config import study
+
+    with translated():
+        return study.load_study(source, overrides)
+
+
 def open_sweep(path: str) -> "OpenedSweep":
     """Open a sweep's folder or URI. Raises NoSweepError if there is no sweep.
 
@@ -90,9 +115,8 @@ def run(configuration: "Configuration", fork: str | None = None) -> "OpenedSweep
 
     Raises HopelessError if too many trials in a row failed; the report is written all the same.
     """
-    from features.errors import FolderError, StorageError
     from orchestrator import report
-    from orchestrator.errors import HopelessError
+    from orchestrator.errors import HopelessError, finished_trials_kept
     from orchestrator.progress import Narrator
     from orchestrator.results.opened import OpenedSweep
     from orchestrator.sweep.run import ledger_of, run_sweep
@@ -100,23 +124,31 @@ def run(configuration: "Configuration", fork: str | None = None) -> "OpenedSweep
     failure = None
     with translated():
         try:
-            run_sweep(configuration, Narrator(), fork)
+            with finished_trials_kept():
+                run_sweep(configuration, Narrator(), fork)
         except HopelessError as error:
             failure = error
-        except FolderError:
-            raise
-        except OSError as error:
-            kept = "Finished trials are kept: fix the problem, then run the same command"
-            if isinstance(error, StorageError):
-                raise StorageError(f"{error}. {kept}") from error
-            # Ray writes to the storage by itself, and uses other files and sockets too.
-            reason = f"{type(error).__name__}: {str(error).strip()}"
-            raise SerError(f"{reason}. {kept}") from error
         sweep = OpenedSweep(ledger_of(configuration, fork))
         report.build(sweep.ledger, sweep.findings)
     if failure is not None:
         raise failure
     return sweep
+
+
+def run_study(study: "Study") -> "FinishedStudy":
+    """Run a study to its end, or resume it, and write its page. Events go to standard error.
+
+    If Ray is initialised, it is used; otherwise the cluster at RAY_ADDRESS, or a local Ray. If too
+    many trials of a sweep in a row fail, the others still run. `failures` of the returned study
+    names these sweeps.
+
+    >>> [sweep.best.score for sweep in run_study(load_study("study.yaml")).sweeps]
+    """
+    from orchestrator import study as studies
+    from orchestrator.progress import Narrator
+
+    with translated():
+        return studies.run_study(study, Narrator())
 
 
 def _opened(sweep: "OpenedSweep | str") -> "OpenedSweep":

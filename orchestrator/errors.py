@@ -101,3 +101,21 @@ def translated() -> Iterator[None]:
         raise ours(str(error)) from error
     except OSError as error:
         raise SerError(f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def finished_trials_kept() -> Iterator[None]:
+    """Add to the errors of the storage that finished trials are kept, and how to resume."""
+    from features import errors as features
+
+    kept = "Finished trials are kept: fix the problem, then run the same command"
+    try:
+        yield
+    except features.FolderError:
+        raise
+    except features.StorageError as error:
+        raise features.StorageError(f"{error}. {kept}") from error
+    except OSError as error:
+        # Ray writes to the storage by itself, and uses other files and sockets too.
+        reason = f"{type(error).__name__}: {str(error).strip()}"
+        raise SerError(f"{reason}. {kept}") from error

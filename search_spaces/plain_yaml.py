@@ -79,8 +79,8 @@ _Loader.add_constructor(_TAG + "timestamp", _Loader.construct_date)
 def load_yaml(text: str, as_written: Iterable[tuple[str, ...]] = ()) -> Any:
     """The plain values of a YAML text.
 
-    as_written : paths of keys. Values there, and below, are text as it stands in the file, so that
-        a class may be called `0011`, `no` or `1e-3` without quotes.
+    as_written : paths of keys; `*` stands for any key. Values there, and below, are text as it
+        stands in the file, so that a class may be called `0011`, `no` or `1e-3` without quotes.
 
     Raises SurpriseError, or one of `UNREADABLE`.
 
@@ -116,7 +116,7 @@ def _keep_text(
                 _keep_text(key, (), seen)
             if not path or key.tag == _TAG + "merge":
                 _keep_text(value, path, seen)
-            elif key.value == path[0]:
+            elif path[0] in (key.value, "*"):
                 _keep_text(value, path[1:], seen)
 
 

@@ -13,6 +13,8 @@ PLANTED = {
     "orchestrator/results/status.py": "orchestrator.sweep.events",
     "orchestrator/sweep/events.py": "orchestrator.report.tables",
     "orchestrator/report/labels.py": "orchestrator.cli.console",
+    "orchestrator/report/figures.py": "orchestrator.study",
+    "orchestrator/study.py": "orchestrator.cli.console",
     "orchestrator/inference/__init__.py": "orchestrator.report.labels",
     "orchestrator/training/seeds.py": "orchestrator.results.context",
     "orchestrator/data/folds.py": "orchestrator.training.batches",

@@ -245,6 +245,40 @@ def compare(first: SweepFolder, second: SweepFolder, as_json: AsJson = False) ->
         print_comparison(comparison)
 
 
+@app.command()
+def study(
+    config: Annotated[str, typer.Argument(metavar="STUDY", help="A YAML file of a study.")],
+    overrides: Overrides = [],  # noqa: B006
+    only_list: Annotated[
+        bool, typer.Option("--list", help="Show the runs and their costs, and run nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run several sweeps on the same folds, and write one page. Run it again to resume."""
+    from orchestrator.cli.console import print_costs, print_study
+    from orchestrator.config.study import load_study
+
+    if as_json and not only_list:
+        raise ConfigError("--json: works only with --list. Add --list, or leave out --json")
+    loaded = load_study(config, overrides)
+    if only_list:
+        from orchestrator.study import study_costs
+
+        costs = study_costs(loaded)
+        if as_json:
+            print(json.dumps(costs))
+        else:
+            print_costs(costs)
+        return
+    from orchestrator import run_study
+
+    finished = run_study(loaded)
+    print_study(finished)
+    if finished.failures:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in finished.failures.items())
+        raise SerError(f"{len(finished.failures)} runs failed. {reasons}")
+
+
 def _run(configuration: "Configuration", fork: str | None = None) -> None:
     """Run a configuration to its end, and print the scores."""
     from orchestrator import run

@@ -11,6 +11,7 @@ from orchestrator.ledger.records import Audit, CorpusSummary
 
 if TYPE_CHECKING:
     from orchestrator.results.comparison import Comparison
+    from orchestrator.study import FinishedStudy
 
 
 def print_corpus(summary: CorpusSummary, root: str, notes: list[str]) -> None:
@@ -168,3 +169,44 @@ def print_comparison(comparison: "Comparison") -> None:
         )
     if comparison.first.optimistic:
         print(_OPTIMISTIC)
+
+
+def print_costs(costs: dict[str, Any]) -> None:
+    """The runs of a study and their costs.
+
+    costs : as `orchestrator.study.study_costs` returns them
+    """
+    title = f"{costs['study']}: {costs['folder']}"
+    table = Table(title=title, title_justify="left")
+    for column in ("run", "model", "trials x folds x epochs", "finished", "left"):
+        table.add_column(column, overflow="fold")
+    for row in costs["runs"]:
+        seed = "" if row["seed"] is None else f", seed {row['seed']}"
+        size = f"{row['trials']} x {row['folds']} x {row['epochs']} = {row['fold_epochs']:,}"
+        done = (f"{row['finished']} of {row['trials']}", f"{row['fold_epochs_left']:,}")
+        table.add_row(row["sweep"] + seed, row["model"], size, *done)
+    Console(markup=False, emoji=False).print(table)
+    print(
+        f"at most {costs['fold_epochs']:,} fold-epochs, of which {costs['fold_epochs_left']:,} are "
+        f"left. Patience and pruning stop training early"
+    )
+
+
+def print_study(study: "FinishedStudy") -> None:
+    """The scores of the sweeps of a study, and the place of its page."""
+    columns = ("sweep", "model", "trials", "nested UA", "95 % over folds", "best UA, pooled")
+    table = Table(*columns, title=study.name, title_justify="left")
+    for sweep in study.sweeps:
+        scores = sweep.scores()
+        best, nested = scores["best"], scores["nested"]
+        mean = nested["mean_over_folds"]["ua"] if nested else None
+        table.add_row(
+            sweep.name,
+            sweep.record.model,
+            ", ".join(f"{count} {status}" for status, count in scores["trials"].items() if count),
+            f"{mean['value']:.3f}" if mean else "",
+            _span(mean) if mean else "",
+            f"{best['pooled']['ua']['value']:.3f}" if best else "",
+        )
+    Console(markup=False, emoji=False).print(table)
+    print(f"report: {study.storage.root}")

@@ -4,6 +4,7 @@ import copy
 import difflib
 import functools
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from orchestrator.config.sections import (
 from orchestrator.errors import ConfigError
 from search_spaces.plain_yaml import UNREADABLE, SurpriseError, load_yaml
 
-_TEXTS = (("corpus",), ("name",), ("storage",), ("search", "space"))
+TEXTS = (("corpus",), ("name",), ("storage",), ("search", "space"))
 """Keys whose values are text: labels, speakers and paths, which may look like a number."""
 _LISTS = ("corpus.classes", "corpus.only.")
 """Keys, and the start of keys, that take a list of names."""
@@ -34,12 +35,16 @@ def load(source: str | dict[str, Any], overrides: list[str] | None = None) -> Co
     """
     if isinstance(source, dict):
         return parse(_overridden(copy.deepcopy(source), overrides or []))
-    path = source
-    raw = _read(path, overrides or [])
+    raw = with_name(_read(source, overrides or []), source)
+    return in_file(source, parse, raw)
+
+
+def with_name(raw: Any, path: str) -> Any:
+    """The plain values of the file at `path`. If they have no `name`, it is the file's stem."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(path).stem).lstrip("-._")
     if isinstance(raw, dict) and stem:
         raw.setdefault("name", stem)
-    return _in_file(path, parse, raw)
+    return raw
 
 
 def load_corpus(path: str, overrides: list[str] | None = None) -> CorpusConfig:
@@ -47,7 +52,7 @@ def load_corpus(path: str, overrides: list[str] | None = None) -> CorpusConfig:
     raw = _read(path, overrides or [])
     if not isinstance(raw, dict) or "corpus" not in raw:
         raise ConfigError(f"{path}: corpus: this section is required")
-    return _in_file(path, corpus_section, raw["corpus"])
+    return in_file(path, corpus_section, raw["corpus"])
 
 
 def load_folds(path: str, overrides: list[str] | None = None) -> FoldsConfig | None:
@@ -55,7 +60,7 @@ def load_folds(path: str, overrides: list[str] | None = None) -> FoldsConfig | N
     raw = _read(path, overrides or [])
     if not isinstance(raw, dict) or not raw.keys() & {"folds", "model"}:
         return None
-    return _in_file(path, _folds_section, raw)
+    return in_file(path, _folds_section, raw)
 
 
 def load_normalize(path: str, overrides: list[str] | None = None) -> str | None:
@@ -68,13 +73,13 @@ def load_normalize(path: str, overrides: list[str] | None = None) -> str | None:
 
 def _folds_section(raw: dict[str, Any]) -> FoldsConfig:
     scheme = _choice(raw, "folds", "scheme", "leave_one_session_out")
-    folds: FoldsConfig = _validate(FOLDS[scheme], raw.get("folds") or {}, "folds")
+    folds: FoldsConfig = validate(FOLDS[scheme], raw.get("folds") or {}, "folds")
     return folds
 
 
 def corpus_section(raw: Any) -> CorpusConfig:
     """Check plain values of the corpus section. Raises ConfigError."""
-    return _validate(CorpusConfig, raw, "corpus")
+    return validate(CorpusConfig, raw, "corpus")
 
 
 def parse(raw: Any) -> Configuration:
@@ -83,7 +88,7 @@ def parse(raw: Any) -> Configuration:
         raise ConfigError(f"a configuration is a mapping of sections, not {type(raw).__name__}")
     model = _choice(raw, "model", "name", None)
     scheme = _choice(raw, "folds", "scheme", "leave_one_session_out")
-    return _validate(_configuration(model, scheme), raw)
+    return validate(configuration_class(model, scheme), raw)
 
 
 def _choice(raw: dict[str, Any], section: str, key: str, default: str | None) -> str:
@@ -106,7 +111,7 @@ def _choice(raw: dict[str, Any], section: str, key: str, default: str | None) ->
 
 
 @functools.cache
-def _configuration(name: str, scheme: str) -> type[Configuration]:
+def configuration_class(name: str, scheme: str) -> type[Configuration]:
     """The class of configurations with one model and one scheme of folds."""
     from features.sets import FEATURES
     from ser_models import MODELS
@@ -159,8 +164,13 @@ def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
 
 def _read(path: str, overrides: list[str]) -> Any:
     """The plain values of a YAML file, with overrides. Raises ConfigError."""
+    return _overridden(read_yaml(path, TEXTS), overrides)
+
+
+def read_yaml(path: str, as_written: Iterable[tuple[str, ...]]) -> Any:
+    """The plain values of a YAML file, as `load_yaml` reads them. Raises ConfigError."""
     try:
-        raw = load_yaml(Path(path).read_text(encoding="utf-8"), _TEXTS)
+        return load_yaml(Path(path).read_text(encoding="utf-8"), as_written)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file") from None
     except SurpriseError as error:
@@ -168,38 +178,47 @@ def _read(path: str, overrides: list[str]) -> Any:
     except UNREADABLE as error:
         problem = " ".join(str(error).split())
         raise ConfigError(f"{path}: cannot be read as YAML: {problem}") from None
-    return _overridden(raw, overrides)
 
 
 def _overridden(raw: Any, overrides: list[str]) -> Any:
     """`raw` with `key=value` overrides. Raises ConfigError."""
     for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set {override}: write key=value, for instance --set a.b=1")
+        key, text = split_override(override)
         if not isinstance(raw, dict):
             raise ConfigError("a configuration is a mapping of sections")
-        try:
-            plain = _value(key, value)
-        except SurpriseError as error:
-            raise ConfigError(f"--set {override}: {error.problem}") from None
-        except UNREADABLE:
-            raise ConfigError(f"--set {override}: {value!r} is not a YAML value") from None
-        set_key(raw, key, plain)
+        set_key(raw, key, override_value(override, key, text))
     return raw
+
+
+def split_override(override: str) -> tuple[str, str]:
+    """The key and the text of `key=text`. Raises ConfigError."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: write key=value, for instance --set a.b=1")
+    return key, text
+
+
+def override_value(override: str, key: str, text: str) -> Any:
+    """The plain value of a configuration's key in an override. Raises ConfigError."""
+    try:
+        return _value(key, text)
+    except SurpriseError as error:
+        raise ConfigError(f"--set {override}: {error.problem}") from None
+    except UNREADABLE:
+        raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from None
 
 
 def _value(key: str, text: str) -> Any:
     """The value of an override. A list of names needs no brackets: `anger,sadness`."""
     path = tuple(key.split("."))
-    below = [each[len(path) :] for each in _TEXTS if each[: len(path)] == path[: len(each)]]
+    below = [each[len(path) :] for each in TEXTS if each[: len(path)] == path[: len(each)]]
     value = load_yaml(text, below)
     if isinstance(value, str) and key.startswith(_LISTS) and not text.startswith(('"', "'")):
         return [name for part in value.split(",") if (name := part.strip())]
     return value
 
 
-def _in_file(path: str, check: Any, raw: Any) -> Any:
+def in_file(path: str, check: Any, raw: Any) -> Any:
     """`check(raw)`; each line of its ConfigError names the file."""
     try:
         return check(raw)
@@ -207,7 +226,7 @@ def _in_file(path: str, check: Any, raw: Any) -> Any:
         raise ConfigError("\n".join(f"{path}: {line}" for line in str(error).split("\n"))) from None
 
 
-def _validate(kind: type[Any], raw: Any, section: str = "") -> Any:
+def validate(kind: type[Any], raw: Any, section: str = "") -> Any:
     """An object of `kind`, which is the class of `section`. Raises ConfigError."""
     try:
         return kind.model_validate(raw)

@@ -11,7 +11,7 @@ from orchestrator.data.prepare import Plan, plan_folds
 from orchestrator.errors import ConfigError
 from orchestrator.training.fold_run import build_model
 from search_spaces import Space, SpaceError, load_space
-from ser_models import Sizes
+from ser_models import EmotionModel, Sizes
 
 
 def check(configuration: Configuration) -> tuple[Plan, Space]:
@@ -80,7 +80,7 @@ def training_speakers(folds: list[Fold], speakers: list[str]) -> dict[str, int]:
     return {fold.name: len({speakers[row] for row in fold.train}) for fold in folds}
 
 
-def check_model(configuration: Configuration, speakers: dict[str, int]) -> None:
+def check_model(configuration: Configuration, speakers: dict[str, int]) -> EmotionModel:
     """Build the network, without its numbers, for the fold with the fewest training speakers."""
     features = configuration.features
     feature_set, classes = FEATURES[features.name], len(configuration.corpus.classes)
@@ -89,7 +89,7 @@ def check_model(configuration: Configuration, speakers: dict[str, int]) -> None:
     sizes = Sizes(feature_set.dims, classes, speakers[fold], segment, groups)
     try:
         with torch.device("meta"):
-            build_model(configuration, sizes)
+            return build_model(configuration, sizes)
     except (ValueError, RuntimeError) as error:  # a size may be too large for any machine
         place = f" (in fold {fold})" if "speakers is" in str(error) else ""
         raise ConfigError(f"model: {str(error).splitlines()[0]}{place}") from None

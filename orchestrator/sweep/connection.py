@@ -4,11 +4,12 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from orchestrator.errors import ClusterError
 from orchestrator.sweep import ray_compat
+from orchestrator.sweep.extraction import extraction
 
 STARTS = 3
 """How often a local Ray is started before the command fails."""
@@ -44,6 +45,28 @@ def cluster() -> Iterator[bool]:
         yield not address
     finally:
         ray.shutdown()
+
+
+class Connection(ExitStack):
+    """A connection to Ray that is made when a run first needs it. The context closes it.
+
+    Several runs may share a connection. Ray keeps the data of each run until the connection is
+    closed, because Tune keeps references to them, and moves them to disk if memory is too small.
+
+    compute : who extracts features. A local Ray of this connection never does, so this is decided
+        before Ray is initialised
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.compute = extraction()
+        self._local: bool | None = None
+
+    def open(self) -> bool:
+        """Connect to Ray if that has not happened. Returns whether this started a local Ray."""
+        if self._local is None:
+            self._local = self.enter_context(cluster())
+        return self._local
 
 
 def start_local(**options: Any) -> None:

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from features.extract import Compute
 from features.storage import Storage
 from orchestrator.config.sections import Configuration, SearchConfig
 from orchestrator.data.prepare import Plan, Prepared, prepare
@@ -24,8 +23,7 @@ from orchestrator.ledger.records import FoldSizes, SweepRecord, Taken
 from orchestrator.progress import Narrator
 from orchestrator.sweep import identity
 from orchestrator.sweep.check import check
-from orchestrator.sweep.connection import cluster
-from orchestrator.sweep.extraction import extraction
+from orchestrator.sweep.connection import Connection
 from orchestrator.sweep.fork import copy_trials, valid_trials
 from orchestrator.sweep.resources import (
     Resources,
@@ -67,19 +65,24 @@ def run_sweep(configuration: Configuration, narrator: Narrator, fork: str | None
 
 
 def run(
-    plan: Plan, space: Space, ledger: Ledger, narrator: Narrator, source: Ledger | None = None
+    plan: Plan,
+    space: Space,
+    ledger: Ledger,
+    narrator: Narrator,
+    source: Ledger | None = None,
+    connection: Connection | None = None,
 ) -> None:
-    """As `run_sweep`, for a driver that holds the lease. Uses Ray only if a trial is unfinished."""
-    settings = plan.configuration.search or SearchConfig(
-        space="", trials=1, sampler="random", scheduler="none"
-    )
-    configuration = plan.configuration.model_copy(update={"search": settings})
-    compute = extraction()
-    with ExitStack() as connection:
+    """As `run_sweep`, for a driver that holds the lease. Uses Ray only if a trial is unfinished.
+
+    connection : to Ray, which the run opens if needed and leaves open; by default one of its own
+    """
+    configuration = _searching(plan.configuration)
+    with ExitStack() as own:
+        connection = connection or own.enter_context(Connection())
         resources = None
         if not ledger.has_sweep():  # wrong resources end a new sweep before the extraction
             resources = _connect(connection, configuration, len(plan.folds))
-        prepared = _prepare(plan, configuration, compute, narrator)
+        prepared = _prepare(plan, configuration, connection, narrator)
         replicas = replicas_of(configuration, len(prepared.folds))
 
         def resolve(hyperparameters: dict[str, Any]) -> tuple[Configuration, str]:
@@ -115,11 +118,35 @@ def run(
         raise HopelessError(failure_message(search.failures))
 
 
+def changes(plan: Plan, space: Space, ledger: Ledger, code: dict[str, str]) -> list[str]:
+    """Differences that forbid to resume the sweep of a folder, as far as they need no features.
+
+    code : digests of the present code (`orchestrator.sweep.identity.code`)
+    returns : as `orchestrator.sweep.identity.changes`; an empty list if there is no sweep
+    """
+    if not ledger.has_sweep():
+        return []
+    configuration, record = _searching(plan.configuration), ledger.sweep()
+    now = {
+        "configuration": configuration.resolved(),
+        "space": space.model_dump(mode="json"),
+        "replicas": replicas_of(configuration, len(plan.folds)),
+        "code": code,
+    }
+    return identity.changes(record, record.model_copy(update=now))
+
+
+def _searching(configuration: Configuration) -> Configuration:
+    """The configuration with a search for one trial, if it has no section `search`."""
+    one = SearchConfig(space="", trials=1, sampler="random", scheduler="none")
+    return configuration.model_copy(update={"search": configuration.search or one})
+
+
 def _connect(
-    connection: ExitStack, configuration: Configuration, folds: int, started: bool = False
+    connection: Connection, configuration: Configuration, folds: int, started: bool = False
 ) -> Resources:
     """Connect to Ray until `connection` is closed. Returns the resources of each trial."""
-    local = connection.enter_context(cluster())
+    local = connection.open()
     resources = choose_resources(configuration, folds, started)
     if local:
         check_this_machine(resources)
@@ -127,7 +154,7 @@ def _connect(
 
 
 def _prepare(
-    plan: Plan, configuration: Configuration, compute: Compute, narrator: Narrator
+    plan: Plan, configuration: Configuration, connection: Connection, narrator: Narrator
 ) -> Prepared:
     for note in plan.notes:  # before the extraction, which may take hours
         narrator.say(note)
@@ -136,7 +163,7 @@ def _prepare(
             plan,
             Storage.open(configuration.storage),
             lambda done, total, _: narrator.bar("features", done, total),
-            compute,
+            connection.compute,
         )
     for note in prepared.notes:
         if note not in plan.notes:

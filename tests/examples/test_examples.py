@@ -10,12 +10,15 @@ import yaml
 
 from features.sets import FEATURES
 from orchestrator.config.parsing import load
+from orchestrator.config.study import load_study
 from orchestrator.data.prepare import Plan, plan_folds
+from orchestrator.study import check_study
 from orchestrator.sweep.check import check
 from search_spaces import FOLDER, load_space
 from ser_models import MODELS, Sizes
 
 EXAMPLES = sorted(Path(__file__).parents[2].glob("examples/*.yaml"))
+STUDIES = sorted(Path(__file__).parents[2].glob("examples/studies/*.yaml"))
 
 
 def wav(path: Path) -> None:
@@ -72,6 +75,42 @@ def test_an_example_is_valid_for_its_corpus(
     assert configuration.search is not None  # `ser sweep` needs a search space
     if name in corpora:
         check(configuration)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_study_is_valid_for_its_corpus(
+    path: Path, corpora: dict[str, str], tmp_path: Path
+) -> None:
+    name = yaml.safe_load(path.read_text())["base"]["corpus"]["name"]
+    overrides = [f"storage={tmp_path}"]
+    if name in corpora:
+        overrides.append(f"corpus.root={corpora[name]}")
+    study = load_study(str(path), overrides)
+    assert all(sweep.model.name == name for name, sweep in study.sweeps.items())
+    if name in corpora:
+        check_study(study)
+    else:  # the studies of all models
+        assert study.sweeps.keys() == MODELS.keys()
+
+
+TABLES = {
+    "iaan_table_1": "",
+    "ssa_crnn_table_1": "_iemocap",
+    "ssa_crnn_table_1_att_hack": "_att_hack",
+}
+"""The studies of the papers' tables, and the endings of the examples of their rows."""
+
+
+@pytest.mark.parametrize(("study", "ending"), TABLES.items())
+def test_a_table_of_a_paper_has_the_settings_of_the_examples(study: str, ending: str) -> None:
+    folder = EXAMPLES[0].parent
+    for name, sweep in load_study(str(folder / f"studies/{study}.yaml")).sweeps.items():
+        example = load(str(folder / f"{name}{ending}.yaml"))
+        assert sweep.search is None
+        for section in ("corpus", "features", "model", "training"):
+            assert sweep.resolved()[section] == example.resolved()[section], (name, section)
+        if name != "linear_svm":  # not a row of the paper
+            assert sweep.folds == example.folds
 
 
 def plan(name: str, root: str) -> Plan:

@@ -70,15 +70,18 @@ def ser(
 
 @contextmanager
 def driver(
-    config: Path, log: Path, environment: Mapping[str, str] | None = None
+    config: Path,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    command: str = "sweep",
 ) -> Iterator[psutil.Popen]:
-    """Run `ser sweep` in the background, with both outputs appended to `log`.
+    """Run `ser sweep`, or another command, in the background, with both outputs appended to `log`.
 
     At the end, the process and its children are killed if they still run.
     """
     with log.open("ab") as output:
         process = psutil.Popen(
-            [*SER, "sweep", str(config)],
+            [*SER, command, str(config)],
             stdout=output,
             stderr=output,
             env={**os.environ, **(environment or {})},

@@ -179,7 +179,17 @@ def test_init_writes_a_configuration_that_fits_the_corpus(
 
 def test_version_and_help(command: Command) -> None:
     assert command("--version").stdout == f"ser {version('ser-orchestrator')}\n"
-    for name in ("init", "corpus", "extract", "train", "sweep", "demo", "status", "report"):
+    for name in (
+        "init",
+        "corpus",
+        "extract",
+        "train",
+        "sweep",
+        "study",
+        "demo",
+        "status",
+        "report",
+    ):
         assert name in command("--help").stdout
         assert "Usage" in command(name, "--help").stdout
 

@@ -108,7 +108,7 @@ def test_a_file_that_is_no_configuration_is_refused(
     assert_one_line(command(name, config), 2, part)
 
 
-@pytest.mark.parametrize("name", ["corpus", "extract", "train", "sweep"])
+@pytest.mark.parametrize("name", ["corpus", "extract", "train", "sweep", "study"])
 def test_a_missing_configuration_is_named(tmp_path: Path, command: Command, name: str) -> None:
     assert_one_line(command(name, tmp_path / "gone.yaml"), 2, "gone.yaml")
 
@@ -216,7 +216,7 @@ def test_the_demo_names_the_missing_package(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["corpus", "sweep", "status", "compare", "demo", "init"])
+@pytest.mark.parametrize("name", ["corpus", "sweep", "study", "status", "compare", "demo", "init"])
 def test_an_unknown_option_ends_with_the_usage(command: Command, name: str) -> None:
     done = command(name, "--unknown")
     assert done.returncode == 2
