@@ -32,6 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "acrnn_r": ACRNN,
     "ssa_crnn_r": ACRNN,
     "linear_svm": {},
+    "cmn": {"hidden_size": 6, "hops": 3, "dropout": 0.0},
 }
 
 LENGTHS = ([9, 5, 1, 8], [4, 0, 6, 3], [2, 8, 0, 0])
@@ -74,7 +75,9 @@ def turns() -> Callable[..., list[Padded]]:
     def padded_turns(name: str, extra: tuple[int, int, int] = (0, 0, 0)) -> list[Padded]:
         torch.manual_seed(0)
         dims = DIMS[MODELS[name].features]
-        lengths = ([1] * 4,) * 3 if MODELS[name].fitted else LENGTHS
+        lengths = LENGTHS
+        if DIMS[MODELS[name].features] == DIMS["emobase_functionals"]:  # a vector for each turn
+            lengths = ([1] * 4, *LENGTHS[1:])
         return [
             _padded(torch.randn(4, max(row), dims), row, frames)
             for row, frames in zip(lengths, extra, strict=True)

@@ -30,7 +30,10 @@ _SIZES: dict[str, dict[str, int]] = {
     "acrnn_r": _CRNN,
     "ssa_crnn_r": _CRNN,
     "linear_svm": {},
+    "cmn": {"hidden_size": 8},
 }
+VECTORS = ("linear_svm", "cmn")
+"""Models that read one vector for each utterance."""
 
 
 class KilledError(Exception):
@@ -60,7 +63,7 @@ def with_model(configuration: Configuration, model: str, **training: object) -> 
 
 def in_form(model: str, dataset: Dataset) -> Dataset:
     """Return the toy corpus as `model` reads it: frames, segments of four frames, or means."""
-    if model == "linear_svm":
+    if model in VECTORS:
         means = [part.mean(0) for part in np.split(dataset.frames, dataset.offsets[1:-1])]
         offsets = np.arange(len(means) + 1)
         return dataclasses.replace(dataset, frames=np.stack(means), offsets=offsets)
