@@ -26,6 +26,7 @@ class Effect:
     corpus : settings of the corpus; each seed replaces `seed`
     models : label -> section `model` of the configuration
     sections : other sections of the configuration, the same for all models
+    training : label -> section `training` of this model, in place of that of `sections`
     hypotheses : `a > b` for labels of `models`
     control : the same corpus without the effect; each difference should be smaller there
     told : label -> how the frames of this model contain the speaker's identity
@@ -38,6 +39,7 @@ class Effect:
     sections: dict[str, dict[str, Any]]
     hypotheses: tuple[str, ...]
     control: "Effect | None" = None
+    training: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     told: Mapping[str, Telling] = field(default_factory=dict)
     speaker_first: Mapping[str, int] = field(default_factory=dict)
 
@@ -61,7 +63,8 @@ class Effect:
 
     def configuration(self, model: str, seed: int, folder: Path) -> Configuration:
         """Return the configuration of one model. `folder` has the corpora and their features."""
-        sections = {**self.sections, "training": {**self.sections["training"], "seed": seed}}
+        training = self.training.get(model, self.sections["training"])
+        sections = {**self.sections, "training": {**training, "seed": seed}}
         return parse(
             {
                 "corpus": {
@@ -101,6 +104,20 @@ NO_CONTAGION = replace(
     corpus=_CONTAGION.corpus.model_copy(update={"own": 0.0, "other": 0.0}),
 )
 CONTAGION = replace(_CONTAGION, control=NO_CONTAGION)
+_HISTORIES = replace(
+    _CONTAGION,
+    name="contagion_histories",
+    # Models that read one vector for each utterance: without context, and with all turns before.
+    models={
+        "linear_svm": {"name": "linear_svm"},
+        "cmn": {"name": "cmn", "hidden_size": 32, "dropout": 0.3},
+    },
+    sections={"folds": _CONTAGION.sections["folds"], "training": {}},
+    training={"cmn": {"epochs": 15, "patience": 15, "batch_size": 32}},
+    hypotheses=("cmn > linear_svm",),
+)
+NO_HISTORIES = replace(_HISTORIES, name="no_contagion_histories", corpus=NO_CONTAGION.corpus)
+HISTORIES = replace(_HISTORIES, control=NO_HISTORIES)
 _ACRNN = {
     "first_maps": 6,
     "maps": 8,
@@ -196,6 +213,8 @@ COLLAPSE = replace(
 EFFECTS = (
     CONTAGION,
     NO_CONTAGION,
+    HISTORIES,
+    NO_HISTORIES,
     SPEAKER_STYLE,
     LONG,
     replace(

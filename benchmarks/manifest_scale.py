@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import numpy as np
 import pyarrow as pa
 
-from features.context import previous_turns, random_turns
+from features.context import Turns, previous_turns, random_turns
 from features.manifest import normalise
 from orchestrator.config.sections import FOLDS
 from orchestrator.data.audit import AuditError, audit
@@ -93,8 +93,8 @@ def main() -> int:
                 audit(table, labels, CLASSES, folds, own, other, config)
             except AuditError:
                 refused = True  # a test speaker has context turns of a training speaker
-                absent = np.full(rows, -1)
-                audit(table, labels, CLASSES, folds, absent, absent, config)
+                without = Turns.none(rows)
+                audit(table, labels, CLASSES, folds, without, without, config)
         if refused:
             print(f"{'':<7}(with context the audit refuses these folds; audited again without)")
     met = total < SECONDS and peak() < MEGABYTES

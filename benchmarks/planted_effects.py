@@ -197,7 +197,7 @@ def tables(effect: Effect, seeds: list[int], results: dict[str, Row]) -> str:
         "",
         f"Corpus: {in_words(corpus)}; {example['utterances']:,} utterances at seed {seeds[0]}, "
         f"{example['tested']:,} of them tested. "
-        + " ".join(f"{key.capitalize()}: {in_words(v)}." for key, v in effect.sections.items())
+        + " ".join(f"{key.capitalize()}: {in_words(v)}." for key, v in effect.sections.items() if v)
         + f" Seeds {', '.join(map(str, seeds))}; the trials took {seconds / 60:.0f} min.",
         "",
         f"| model | mean UA (95 %) | recall of {', '.join(EMOTIONS)} | mean highest posterior "
@@ -209,7 +209,8 @@ def tables(effect: Effect, seeds: list[int], results: dict[str, Row]) -> str:
         lines.append(
             f"| {model} | {with_interval(fold_interval(ua[model]))} | {mean_recalls(group)} "
             f"| {np.mean([row['confidence'] for row in group]):.2f} "
-            f"| {epochs[len(epochs) // 2]} | {in_words(effect.models[model])} |"
+            f"| {epochs[len(epochs) // 2]} "
+            f"| {in_words(effect.models[model] | effect.training.get(model, {}))} |"
         )
     if effect.sections["folds"]["scheme"] == "random_repeated":  # training has all speakers
         lines += speaker_table(rows)

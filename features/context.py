@@ -1,4 +1,4 @@
-"""The transactional context of an utterance, from the manifest alone.
+"""The context turns of an utterance, from the manifest alone.
 
 Labels play no role: an utterance with any label, or without a label, can be context.
 
@@ -7,6 +7,7 @@ the previous turns may be. The window of 8 turns is from the authors' code.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,71 @@ WINDOW = 8
 """Turns before the current turn in which the previous turns are looked up."""
 
 Indices = NDArray[np.int64]
+
+
+class Turns(NamedTuple):
+    """Context turns of utterances, which may have different numbers of them.
+
+    rows : (turns,) the turns of the first utterance, then those of the second, ...; those of an
+        utterance before it are in their order, the oldest first
+    offsets : (utterances + 1,) utterance i has the turns rows[offsets[i]:offsets[i + 1]]
+    """
+
+    rows: Indices
+    offsets: Indices
+
+    @classmethod
+    def none(cls, utterances: int) -> "Turns":
+        """No turns for any of so many utterances."""
+        return cls(np.zeros(0, dtype=np.int64), np.zeros(utterances + 1, dtype=np.int64))
+
+    @classmethod
+    def of(cls, takers: Indices, turns: Indices, utterances: int) -> "Turns":
+        """The turns `turns` of the utterances `takers`. Turns of an utterance keep their order.
+
+        Shapes
+        ------
+        takers, turns : (turns,) rows
+        """
+        counts = np.bincount(takers, minlength=utterances)
+        return cls(turns[np.argsort(takers, kind="stable")], _offsets(counts))
+
+    @property
+    def counts(self) -> Indices:
+        """(utterances,) number of turns."""
+        return np.diff(self.offsets)
+
+    @property
+    def takers(self) -> Indices:
+        """(turns,) the utterance that has each turn."""
+        return np.repeat(np.arange(len(self.offsets) - 1), self.counts)
+
+    @property
+    def newest(self) -> Indices:
+        """(utterances,) the last turn of each utterance, or ABSENT."""
+        last = np.append(self.rows, ABSENT)[self.offsets[1:] - 1]
+        return np.where(self.counts > 0, last, ABSENT)
+
+    def take(self, utterances: Indices) -> "Turns":
+        """The turns of `utterances`, in that order."""
+        counts = self.counts[utterances]
+        offsets = _offsets(counts)
+        shift = np.repeat(self.offsets[utterances] - offsets[:-1], counts)
+        return Turns(self.rows[np.arange(offsets[-1]) + shift], offsets)
+
+    def renumbered(self, place: Indices) -> "Turns":
+        """The turns by their new rows. A turn without a new row is left out.
+
+        place : the new row of each row, or ABSENT
+        """
+        rows = place[self.rows]
+        kept = rows != ABSENT
+        return Turns(rows[kept], _offsets(kept)[self.offsets])
+
+
+def _offsets(counts: NDArray[np.integer] | NDArray[np.bool_]) -> Indices:
+    """(n + 1,) sums of the first 0, 1, ..., n counts."""
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
 def _codes(values: Sequence[str | None]) -> Indices:
@@ -46,51 +112,70 @@ def _in_order(
     return rows, begins[place]
 
 
-def previous_turns(
+def turns_before(
     speakers: Sequence[str],
     dialogues: Sequence[str | None],
     turns: Sequence[int | None],
-    window: int = WINDOW,
-) -> tuple[Indices, Indices]:
-    """The newest turn of the same speaker and of another speaker among the `window` turns before.
+    window: int,
+    most: int | None = None,
+) -> tuple[Turns, Turns]:
+    """The turns of the same speaker and of other speakers among the `window` turns before.
+
+    window : turns of all speakers together
+    most : of these, only so many newest turns of the same speaker, and of others. None: all
 
     Shapes
     ------
     speakers, dialogues, turns : (utterances,)
-    returns : own, other, (utterances,) each: a row, or ABSENT
+    returns : own, other
     """
-    own = np.full(len(speakers), ABSENT, dtype=np.int64)
-    other = own.copy()
     rows, starts = _in_order(dialogues, turns)
     speaker = _codes(speakers)[rows]
     places = np.arange(len(rows))
+    limit = window if most is None else most
+    nothing = np.zeros(0, dtype=np.int64)
+    found = ([(nothing, nothing)], [(nothing, nothing)])  # rows of takers and turns, newest first
+    taken = np.zeros((2, len(rows)), dtype=np.int64)
     for distance in range(1, min(window, len(rows)) + 1):
         here = places[places - distance >= starts]
         if not len(here):
             break
         before = here - distance
         same = speaker[before] == speaker[here]
-        for target, chosen in ((own, same), (other, ~same)):
-            free = chosen & (target[rows[here]] == ABSENT)
-            target[rows[here[free]]] = rows[before[free]]
-    return own, other
+        for side, chosen in enumerate((same, ~same)):
+            free = chosen & (taken[side, here] < limit)
+            taken[side, here[free]] += 1
+            found[side].append((rows[here[free]], rows[before[free]]))
+    sides = []
+    for pairs in found:
+        takers, context = (np.concatenate(part) for part in zip(*reversed(pairs), strict=True))
+        sides.append(Turns.of(takers, context, len(speakers)))
+    return sides[0], sides[1]
+
+
+def previous_turns(
+    speakers: Sequence[str], dialogues: Sequence[str | None], turns: Sequence[int | None]
+) -> tuple[Turns, Turns]:
+    """IAAN's context: the newest turn of the same speaker, and of another one, of WINDOW turns.
+
+    Shapes are those of `turns_before`.
+    """
+    return turns_before(speakers, dialogues, turns, WINDOW, most=1)
 
 
 def random_turns(
     dialogues: Sequence[str | None], turns: Sequence[int | None], seed: int
-) -> tuple[Indices, Indices]:
+) -> tuple[Turns, Turns]:
     """Draw two turns of the same dialogue at random, without the utterance itself (RandIAAN).
 
     The two turns are different if the dialogue has at least two other turns. Otherwise its one
-    other turn is both.
+    other turn is both. In a dialogue with one turn, that turn has no context.
 
     Shapes
     ------
     dialogues, turns : (utterances,)
-    returns : own, other, (utterances,) each: a row, or ABSENT in a dialogue with one turn
+    returns : own, other, with at most one turn for each utterance
     """
-    own = np.full(len(dialogues), ABSENT, dtype=np.int64)
-    other = own.copy()
     rows, starts = _in_order(dialogues, turns)
     length = np.bincount(starts, minlength=len(rows) + 1)[starts]
     several = length > 1
@@ -105,5 +190,7 @@ def random_turns(
     second += second >= np.minimum(first, place)
     second += second >= np.maximum(first, place)
     second = np.where(length > 2, second, first)
-    own[rows_of], other[rows_of] = rows[starts_of + first], rows[starts_of + second]
+    own, other = (
+        Turns.of(rows_of, rows[starts_of + drawn], len(dialogues)) for drawn in (first, second)
+    )
     return own, other

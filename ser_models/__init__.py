@@ -7,19 +7,34 @@ parameters of the class say which of `Sizes` it takes.
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ser_models.acrnn import ACRNN
 from ser_models.adrnn import ADRNN
 from ser_models.base import EmotionModel, FittedModel, Sizes
 from ser_models.bilstm_att import BiLSTMAttention
+from ser_models.cmn import CMN
 from ser_models.iaan import IAAN, ContextKind
 from ser_models.linear_svm import LinearSVM
 from ser_models.mdnn import MDNN
 from ser_models.ssa_crnn import SSACRNN
 from ser_models.svm_trees import SVMTrees
 
-__all__ = ["MODELS", "EmotionModel", "FittedModel", "Model", "Sizes"]
+__all__ = ["MODELS", "Context", "EmotionModel", "FittedModel", "Model", "Sizes"]
+
+
+class Context(NamedTuple):
+    """The turns that a model reads with the current turn: of the same speaker, and of others.
+
+    kind : `before`: turns before the current turn. `random`: two turns of its dialogue, drawn by
+        the run's seed. `none`: no turns
+    window : turns before the current turn, of all speakers together, in which `before` looks
+    most : newest turns of the same speaker, and of others, that `before` takes; None takes all
+    """
+
+    kind: Literal["none", "before", "random"] = "none"
+    window: int = 0
+    most: int | None = None
 
 
 class Model(NamedTuple):
@@ -33,7 +48,7 @@ class Model(NamedTuple):
 
     network: type[EmotionModel]
     features: str
-    context: ContextKind = "none"
+    context: Context = Context()
     fixed: Mapping[str, Any] = {}
     training: Mapping[str, Any] = {}
 
@@ -75,9 +90,17 @@ _SSA_CRNN_TRAINING = {
 _UNREGULARIZED = {"regularizer": "none", "regularizer_weight": None}
 
 
+# The window is from IAAN's released code.
+_IAAN_CONTEXTS: dict[ContextKind, Context] = {
+    "none": Context(),
+    "previous": Context("before", window=8, most=1),
+    "random": Context("random"),
+}
+
+
 def _iaan(context: ContextKind, predict_from_context: bool) -> Model:
     fixed = {"context": context, "predict_from_context": predict_from_context}
-    return Model(IAAN, "emobase_lld45", context, fixed)
+    return Model(IAAN, "emobase_lld45", _IAAN_CONTEXTS[context], fixed)
 
 
 MODELS: dict[str, Model] = {
@@ -98,5 +121,12 @@ MODELS: dict[str, Model] = {
     # Ours: the learning rate, and no weight decay. The batch size is the default.
     "mdnn": Model(
         MDNN, "emobase_functionals", training={"learning_rate": 1e-3, "weight_decay": 0.0}
+    ),
+    # The learning rate is from the released code. The weight decay is ours, and close to the code.
+    "cmn": Model(
+        CMN,
+        "emobase_functionals",
+        Context("before", window=40),
+        training={"learning_rate": 1e-3, "weight_decay": 1e-4},
     ),
 }

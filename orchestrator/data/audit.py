@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from features.context import Indices
+from features.context import Indices, Turns
 from features.errors import shorten
 from features.recordings import cleaned
 from features.sets.base import by_speaker
@@ -65,8 +65,8 @@ def audit(
     labels: Indices,
     classes: Sequence[str],
     folds: Sequence[Fold],
-    own: Indices,
-    other: Indices,
+    own: Turns,
+    other: Turns,
     config: FoldsConfig,
     normalize: Sequence[str] = ("speaker",),
     coverage: SpeakerCoverage | None = None,
@@ -75,16 +75,14 @@ def audit(
 
     table : the manifest, (utterances,) rows
     labels : (utterances,) class, negative without a class
-    own, other : (utterances,) rows of each utterance's context turns, negative without a turn
+    own, other : rows of each utterance's context turns
     normalize : the values of `features.normalize` that the run uses
     coverage : of the speakers, if a normalisation by speaker is among these values
     """
     units = {name: codes(table[name]) for name in UNITS}
     units = {name: values for name, values in units.items() if (values[0] >= 0).any()}
-    context = np.concatenate([own, other])
-    takers = np.flatnonzero(context >= 0)
-    turns = context[takers]
-    takers %= len(labels)
+    takers = np.concatenate([own.takers, other.takers])
+    turns = np.concatenate([own.rows, other.rows])
     rows = _Rows(table["id"], labels, classes, units, _recordings(table), takers, turns)
     promise = SCHEMES[config.scheme].promise(table, labels, config)
     broken: list[str] = []

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from features.context import ABSENT
+from features.context import Turns
 from features.statistics import Statistics
 from ser_models.sequences import Padded
 
@@ -41,7 +41,7 @@ class Dataset:
     segment : frames of a segment; only an utterance with fewer frames has a shorter one. None:
         whole utterances
     labels : (utterances,) int64 class; negative if the utterance serves as context only
-    own, other : (utterances,) int64 context turns that the model reads, as rows, or ABSENT
+    own, other : context turns that the model reads, as rows
     previous : (2, utterances) int64 classes of the last turns of the same speaker and of the other
         speaker; negative without such a turn or its class. For analysis: no network reads them
     ids, speakers : (utterances,) str
@@ -54,8 +54,8 @@ class Dataset:
     offsets: Indices
     segment: int | None
     labels: Indices
-    own: Indices
-    other: Indices
+    own: Turns
+    other: Turns
     previous: Indices
     ids: list[str]
     speakers: list[str]
@@ -68,10 +68,9 @@ class Dataset:
         return int(self.frames.shape[1])
 
     def whole(self, rows: Indices) -> Pieces:
-        """Return the utterances `rows` in one piece each; ABSENT gives a piece of no frames."""
-        present = rows != ABSENT
-        starts = np.where(present, self.offsets[rows], 0)
-        return Pieces(rows, starts, np.where(present, self.offsets[rows + 1] - starts, 0))
+        """Return the utterances `rows` in one piece each."""
+        starts = self.offsets[rows]
+        return Pieces(rows, starts, self.offsets[rows + 1] - starts)
 
     def pieces(self, rows: Indices) -> Pieces:
         """Return the utterances `rows` as networks read them: in segments if there are any.
@@ -93,8 +92,30 @@ class Dataset:
 
     def padded(self, pieces: Pieces) -> Padded:
         """Return pieces as one batch, with zeros after the frames of each piece."""
-        _, starts, lengths = pieces
-        values = np.zeros((len(starts), max(int(lengths.max(initial=0)), 1), self.dims), np.float32)
-        for i, (start, length) in enumerate(zip(starts, lengths, strict=True)):
-            values[i, :length] = self.frames[start : start + length]
+        return self._end_to_end(pieces, np.arange(len(pieces.rows) + 1))
+
+    def context(self, turns: Turns, rows: Indices) -> Padded:
+        """Return the context turns of each of the utterances `rows` as one batch.
+
+        The frames of an utterance's turns are laid end to end, those of the oldest turn first. An
+        utterance without turns gets a row of length 0.
+
+        turns : `own` or `other`
+        """
+        chosen = turns.take(rows)
+        return self._end_to_end(self.whole(chosen.rows), chosen.offsets)
+
+    def _end_to_end(self, pieces: Pieces, offsets: Indices) -> Padded:
+        """Return a batch whose row i has the pieces from offsets[i] to offsets[i + 1]."""
+        ends = np.concatenate([[0], np.cumsum(pieces.lengths)])
+        lengths = np.diff(ends[offsets])
+        values = np.zeros(
+            (len(lengths), max(int(lengths.max(initial=0)), 1), self.dims), np.float32
+        )
+        owner = np.repeat(np.arange(len(lengths)), np.diff(offsets))
+        places = ends[:-1] - ends[offsets[:-1]][owner]
+        for i, place, start, length in zip(
+            owner, places, pieces.starts, pieces.lengths, strict=True
+        ):
+            values[i, place : place + length] = self.frames[start : start + length]
         return Padded(torch.from_numpy(values), torch.from_numpy(lengths))

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from features import pool
-from features.context import ABSENT, Indices, previous_turns, random_turns
+from features.context import ABSENT, Indices, Turns, previous_turns, random_turns, turns_before
 from features.copies import content_numbers
 from features.extract import Compute, extract
 from features.manifest import Manifest
@@ -37,7 +38,7 @@ from ser_models import MODELS
 class Plan:
     """A corpus and its folds, before any audio is opened.
 
-    own, other : (utterances,) rows of the context turns that the model reads, or ABSENT
+    own, other : rows of the context turns that the model reads
     normalize : the values of `features.normalize` that the run uses, the configured one first
     """
 
@@ -46,8 +47,8 @@ class Plan:
     corpus: Corpus
     folds: list[Fold]
     audit: Audit
-    own: Indices
-    other: Indices
+    own: Turns
+    other: Turns
 
     @property
     def notes(self) -> list[str]:
@@ -97,8 +98,8 @@ def _planned(
     configuration: Configuration,
     normalize: tuple[str, ...],
     corpus: Corpus,
-    own: Indices,
-    other: Indices,
+    own: Turns,
+    other: Turns,
 ) -> Plan:
     table, labels, classes = corpus.manifest.table, corpus.labels, corpus.classes
     scheme = configuration.folds
@@ -124,19 +125,19 @@ def _copies(plan: Plan, contents: Indices) -> list[str]:
         raise ConfigError(f"folds.scheme: {error}") from None
 
 
-def context_rows(configuration: Configuration, table: pa.Table) -> tuple[Indices, Indices]:
-    """The context turns that the configured model reads for each row, or ABSENT."""
-    kind = MODELS[configuration.model.name].context
-    if kind == "random":
-        dialogues, turns = table["dialogue"].to_pylist(), table["turn"].to_pylist()
+def context_rows(configuration: Configuration, table: pa.Table) -> tuple[Turns, Turns]:
+    """The context turns of the same and of other speakers that the configured model reads."""
+    context = MODELS[configuration.model.name].context
+    speakers, dialogues, turns = _conversation(table)
+    if context.kind == "random":
         return random_turns(dialogues, turns, configuration.training.seed)
-    if kind == "previous":
-        return _previous_rows(table)
-    return (np.full(len(table), ABSENT, dtype=np.int64),) * 2
+    if context.kind == "before":
+        return turns_before(speakers, dialogues, turns, context.window, context.most)
+    return (Turns.none(len(table)),) * 2
 
 
-def _previous_rows(table: pa.Table) -> tuple[Indices, Indices]:
-    return previous_turns(*(table[name].to_pylist() for name in ("speaker", "dialogue", "turn")))
+def _conversation(table: pa.Table) -> tuple[list[Any], ...]:
+    return tuple(table[name].to_pylist() for name in ("speaker", "dialogue", "turn"))
 
 
 def prepare(
@@ -175,13 +176,14 @@ def prepare(
         corpus = replace(plan.corpus, manifest=remaining, labels=plan.corpus.labels[kept])
         if (corpus.labels < 0).all():
             raise ConfigError("features.max_errors: no labelled utterance has features; lower it")
-        own, other = (place[rows[kept]] for rows in (plan.own, plan.other))
+        own, other = (turns.take(kept).renumbered(place) for turns in (plan.own, plan.other))
         plan = _planned(configuration, plan.normalize, corpus, own, other)
     corpus = plan.corpus
     copies = _copies(plan, content_numbers(store, features.ids))
 
     label_or_none = np.append(corpus.labels, -1)  # the last element is for ABSENT
-    previous = [label_or_none[place[rows[kept]]] for rows in _previous_rows(manifest.table)]
+    before = previous_turns(*_conversation(manifest.table))
+    previous = [label_or_none[place[turns.newest[kept]]] for turns in before]
     dataset = Dataset(
         frames=features.frames,  # those of the configured normalisation
         offsets=features.offsets,
@@ -199,7 +201,7 @@ def prepare(
         parts = {fold.name: [features.ids[row] for row in fold.train] for fold in plan.folds}
         datasets["train"] = replace(datasets["train"], statistics=store.statistics(parts))
     fingerprint = hashlib.sha1(features.fingerprint.encode())
-    for array in (dataset.labels, dataset.own, dataset.other, dataset.previous):
+    for array in (dataset.labels, *dataset.own, *dataset.other, dataset.previous):
         fingerprint.update(array.astype("<i8").tobytes())
     fingerprint.update("\0".join(dataset.classes).encode())
     summary = summarise_corpus(

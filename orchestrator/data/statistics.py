@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from features.context import ABSENT, Indices, previous_turns
+from features.context import ABSENT, Indices, Turns, previous_turns
 from features.manifest import Manifest
 from orchestrator.config.sections import FoldsConfig
 from orchestrator.data.audio_headers import AudioHeaders, read_headers
@@ -56,7 +56,7 @@ def audit_of_corpus(corpus: Corpus, config: FoldsConfig) -> Audit:
     """
     table, labels = corpus.manifest.table, corpus.labels
     folds = make_folds(table, labels, corpus.classes, config)
-    without = np.full(len(labels), ABSENT, dtype=np.int64)
+    without = Turns.none(len(labels))
     try:
         return audit(table, labels, corpus.classes, folds, without, without, config)
     except AuditError as error:
@@ -72,7 +72,8 @@ def context_counts(manifest: Manifest, labels: Indices) -> ContextCounts:
     """
     columns = (manifest.table[name].to_pylist() for name in ("speaker", "dialogue", "turn"))
     labelled = np.flatnonzero(labels >= 0)
-    before = np.stack(previous_turns(*columns))[:, labelled]  # (own and other, labelled)
+    # (own and other, labelled)
+    before = np.stack([turns.newest[labelled] for turns in previous_turns(*columns)])
     agree = ((before != ABSENT) & (labels[before] == labels[labelled])).sum(axis=0)
     none, one, both = (np.bincount(agree, minlength=3) / max(len(labelled), 1)).tolist()
     own, other = (before == ABSENT).sum(axis=1).tolist()

@@ -27,13 +27,29 @@ def _first_fold(inspection: pa.Table) -> pa.Table:
     return inspection.filter(pc.equal(inspection["fold"], inspection["fold"][0]))
 
 
+def _shown(inspection: pa.Table) -> list[dict[str, Any]]:
+    """The utterances of the first fold whose attention was kept."""
+    rows = _first_fold(inspection).to_pylist()
+    return [row for row in rows if row["attention"] is not None]
+
+
+def over_turns(inspection: pa.Table) -> bool:
+    """Whether the attention is over the turns before an utterance, and not over its frames."""
+    names = {curve["name"] for row in _shown(inspection) for curve in row["attention"]}
+    return not names.intersection(OF_THE_TURN)
+
+
 def attention(inspection: pa.Table, classes: list[str], pooling: int) -> go.Figure:
-    """A panel for each class: the spectrogram or loudness of one utterance, and its attention.
+    """A panel for each class: one utterance and its attention.
+
+    The panel shows the spectrogram or loudness of the utterance, with a curve for each attention.
+    If the attention is over the turns before, the panel has a bar for each turn instead.
 
     pooling : number of frames of 10 ms in one pooled frame
     """
-    rows = [row for row in _first_fold(inspection).to_pylist() if row["attention"] is not None]
-    rows.sort(key=lambda row: classes.index(row["truth"]))
+    rows = sorted(_shown(inspection), key=lambda row: classes.index(row["truth"]))
+    if over_turns(inspection):
+        return _attention_over_turns(rows)
     figure = make_subplots(
         rows=len(rows),
         cols=1,
@@ -84,6 +100,36 @@ def attention(inspection: pa.Table, classes: list[str], pooling: int) -> go.Figu
     figure.update_xaxes(showgrid=False)
     figure.update_yaxes(showgrid=False)
     figure.update_xaxes(title_text="seconds", row=len(rows), col=1)
+    return figure
+
+
+def _attention_over_turns(rows: list[dict[str, Any]]) -> go.Figure:
+    """A panel for each utterance: the weights of the turns before, by speaker."""
+    figure = make_subplots(
+        rows=len(rows),
+        cols=1,
+        vertical_spacing=0.28 / len(rows),
+        subplot_titles=[text(f"{row['truth']}: {row['utterance']}") for row in rows],
+    )
+    height = 60 + 210 * len(rows)
+    legend = {"y": -80 / height, "yanchor": "top"}  # above, it would cover the first title
+    figure.update_layout(template=None, height=height, hovermode="closest", legend=legend)
+    for number, row in enumerate(rows, start=1):
+        for curve, colour in zip(row["attention"], PALETTE, strict=False):
+            weights = curve["weights"]
+            figure.add_bar(
+                x=list(range(-len(weights), 0)),  # -1 is the newest turn
+                y=[float(f"{value:.4g}") for value in weights],
+                marker={"color": colour},
+                name=f"{text(curve['name'])} turns",
+                legendgroup=curve["name"],
+                showlegend=number == 1,
+                row=number,
+                col=1,
+            )
+    figure.update_yaxes(title_text="weight", nticks=4, rangemode="tozero")
+    figure.update_xaxes(showgrid=False, tickformat="d")
+    figure.update_xaxes(title_text="turn of this speaker, -1 is the last", row=len(rows), col=1)
     return figure
 
 

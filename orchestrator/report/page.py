@@ -13,6 +13,7 @@ from orchestrator.data.baselines import baselines_over_folds
 from orchestrator.metrics import Interval
 from orchestrator.report import tables
 from orchestrator.report.figures import figures
+from orchestrator.report.interpretation import over_turns
 from orchestrator.results.findings import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED, Findings
 from orchestrator.results.summary import summarise
 
@@ -106,6 +107,7 @@ def render(findings: Findings) -> str:
         inspected="" if inspection is None else inspection["fold"][0].as_py(),
         # Whether the attention figure has two curves, which share one softmax.
         two_curves=inspection is not None and not inspection["speaker_embedding"].null_count,
+        over_turns=inspection is not None and over_turns(inspection),
         searched=tables.searched(findings),
         failures=tables.failures(findings),
         facts=_facts(findings),

@@ -28,8 +28,8 @@ def make_batch(dataset: Dataset, pieces: Pieces) -> Batch:
     """Return pieces with the context turns of their utterances. Context turns are never cut."""
     return Batch(
         dataset.padded(pieces),
-        dataset.padded(dataset.whole(dataset.own[pieces.rows])),
-        dataset.padded(dataset.whole(dataset.other[pieces.rows])),
+        dataset.context(dataset.own, pieces.rows),
+        dataset.context(dataset.other, pieces.rows),
         torch.from_numpy(dataset.labels[pieces.rows]),
     )
 

@@ -16,8 +16,15 @@ Outputs = list[tuple[Indices, Output]]
 """Batches: positions among the pieces of some utterances, and the network's output for them."""
 
 
+OF_CONTEXT = ("own", "other")
+"""Attention over the context turns: over their frames, or over turns that are one vector each."""
+
+
 def samples(labels: Indices, lengths: Indices) -> Indices:
-    """Return positions of one utterance of each class: the one of median length."""
+    """Return positions of one utterance of each class: the one of median length.
+
+    lengths : frames of each utterance. For utterances of one frame each: context turns
+    """
     positions = []
     for name in np.unique(labels):
         mine = np.flatnonzero(labels == name)
@@ -44,6 +51,8 @@ def inspect(
     names = ("embedding", "speaker_embedding")
     vectors = {name: _embeddings(name, owner, outputs) for name in names}
     lengths = dataset.offsets[rows + 1] - dataset.offsets[rows]
+    if (lengths == 1).all():  # vectors: the attention is over their context turns
+        lengths = dataset.own.counts[rows] + dataset.other.counts[rows]
     shown = {}
     for position in samples(dataset.labels[rows], lengths):
         first, end = dataset.offsets[rows[position]], dataset.offsets[rows[position] + 1]
@@ -93,7 +102,7 @@ def _curves(mine: Indices, pieces: Pieces, outputs: Outputs) -> list[dict[str, A
             piece = positions[place]
             for name, values in output.attention.items():
                 weights = values[place].float().cpu().numpy()
-                if name in ("own", "other"):  # over a context turn, whose length is not in `pieces`
+                if name in OF_CONTEXT:  # over context turns, whose lengths are not in `pieces`
                     curves[name] = np.trim_zeros(weights, "b")
                     continue
                 frames = -(-int(pieces.lengths[positions].max()) // len(weights))  # of a weight

@@ -65,7 +65,7 @@ def dataset(table: pa.Table) -> Dataset:
         labels.astype(np.int64),
         own,
         other,
-        np.append(labels, -1)[np.stack([own, other])],
+        np.append(labels, -1)[np.stack([own.newest, other.newest])],
         table["id"].to_pylist(),
         table["speaker"].to_pylist(),
         CLASSES,

@@ -43,6 +43,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "linear_svm": {},
     "svm_trees": {},
     "mdnn": {"hidden_size": 7, "local_size": 3, "embedding_size": 6, "dropout": 0.0},
+    "cmn": {"hidden_size": 6, "hops": 3, "dropout": 0.0},
 }
 
 LENGTHS = ([9, 5, 1, 8], [4, 0, 6, 3], [2, 8, 0, 0])
@@ -86,8 +87,9 @@ def turns() -> Callable[..., list[Padded]]:
     def padded_turns(name: str, extra: tuple[int, int, int] = (0, 0, 0)) -> list[Padded]:
         torch.manual_seed(0)
         features = MODELS[name].features
-        dims = DIMS[features]
-        lengths = ([1] * 4,) * 3 if features == "emobase_functionals" else LENGTHS
+        dims, lengths = DIMS[features], LENGTHS
+        if features == "emobase_functionals":  # a vector for each turn
+            lengths = ([1] * 4, *LENGTHS[1:])
         return [
             _padded(torch.randn(4, max(row), dims), row, frames)
             for row, frames in zip(lengths, extra, strict=True)

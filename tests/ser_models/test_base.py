@@ -48,7 +48,7 @@ def test_the_extra_loss_of_ssa_crnn_is_the_weighted_cross_entropy_of_its_speaker
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["bilstm_att", "acrnn", "ssa_crnn_r", "adrnn", "mdnn"])
+@pytest.mark.parametrize("name", ["bilstm_att", "acrnn", "ssa_crnn_r", "adrnn", "mdnn", "cmn"])
 def test_weight_decay_applies_to_all_weight_matrices(name: str, build: Build) -> None:
     model = build(name)
     decayed = {id(parameter) for parameter in model.decayed_parameters()}

@@ -210,6 +210,27 @@ def mdnn(w: Weights, groups: list[tuple[int, ...]], vector: Array) -> tuple[Arra
     return linear(w, "output", e), np.stack(parts)
 
 
+def cmn(
+    w: Weights, hops: int, current: Array, own: Array, other: Array
+) -> tuple[Array, list[list[Array]]]:
+    """Logits, and the attention to the own and to the other history of each hop."""
+    memories = []
+    for name, history in (("own", own), ("other", other)):
+        states = gru(w, f"{name}.turns.ahead", history)
+        memories.append(gru(w, f"{name}.cells.ahead", np.tanh(states)))
+    q = np.tanh(linear(w, "query", current[0]))
+    attention: list[list[Array]] = [[], []]
+    for _ in range(hops):
+        summed = q
+        for memory, weights_of_hops in zip(memories, attention, strict=True):
+            if len(memory):
+                p = softmax(np.tanh(memory @ q))
+                summed = summed + p @ memory
+                weights_of_hops.append(p)
+        q = np.tanh(summed)
+    return linear(w, "output", q), attention
+
+
 def in_double(model: EmotionModel, batch: list[Padded]) -> tuple[EmotionModel, list[Padded]]:
     """Return both in float64, with statistics of batches that are not those of a new model."""
     generator = torch.Generator().manual_seed(2)
@@ -248,6 +269,25 @@ def test_bilstm_att(build: Callable[..., EmotionModel], turns: Callable[..., lis
         np.testing.assert_allclose(output.logits[row].detach(), logits, atol=1e-13)
         ours = output.attention["current"][row, : len(current)].detach()
         np.testing.assert_allclose(ours, attention, atol=1e-13)
+
+
+@pytest.mark.parametrize("hops", [1, 3])
+def test_cmn(
+    hops: int, build: Callable[..., EmotionModel], turns: Callable[..., list[Padded]]
+) -> None:
+    model, batch = in_double(build("cmn", hops=hops), turns("cmn"))
+    output = model(*batch)
+    for row, (current, own, other) in enumerate(zip(*map(utterances, batch), strict=True)):
+        logits, attention = cmn(weights(model), hops, current, own, other)
+        np.testing.assert_allclose(output.logits[row].detach(), logits, atol=1e-13)
+        for name, expected in zip(("own", "other"), attention, strict=True):
+            ours = output.attention[name][row].detach().numpy()
+            if not expected:  # an empty history
+                assert (ours == 0).all()
+                continue
+            count = len(expected[0])
+            np.testing.assert_allclose(ours[:count], np.mean(expected, axis=0), atol=1e-13)
+            assert (ours[count:] == 0).all()
 
 
 @pytest.mark.parametrize("kind", ["none", "penalty", "projection"])

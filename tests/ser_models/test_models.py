@@ -103,7 +103,7 @@ def test_attention_sums_to_one_over_real_frames_and_is_zero_on_padding(
 def test_only_models_with_context_read_it(name: str, build: Build, turns: Turns) -> None:
     model = build(name)
     current, own, other = turns(name)
-    if MODELS[name].context == "none":
+    if MODELS[name].context.kind == "none":
         assert torch.equal(model(current).logits, model(current, own, other).logits)
     else:
         with pytest.raises(ValueError, match="pass `own` and `other`"):
@@ -131,6 +131,8 @@ ENCODER = [(4, 5, 7)]  # before the BLSTM, whose steps are two frames
 CURRENT = [(23, 45), (23, 8)]  # the real frames before and after a recurrence
 CONTEXT = [(13, 45), (13, 8), (10, 45), (10, 8)]
 LAST = [(4, 5)]  # before the last layer
+MEMORIES = [(4, 6, 6), (4, 8, 6)]  # states of the turns of both histories
+WEIGHTS = [(4, 6), (4, 8)]  # weights of the turns, in two hops
 DROPPED = {
     "iaan": CURRENT + CONTEXT + LAST,
     "bigru_iaa": CURRENT + CONTEXT + LAST,
@@ -140,13 +142,15 @@ DROPPED = {
     "ssa_crnn_r": 2 * (ENCODER + LAST),
     "adrnn": ENCODER + LAST,
     "mdnn": 3 * [(4, 7), (4, 3)] + [(4, 6)],  # three groups, and the layer before the last
+    "cmn": MEMORIES + 2 * WEIGHTS,
 }
 """Shapes of the tensors that lose values by dropout."""
 
 
 @pytest.mark.parametrize("name", DROPPED)
 def test_dropout_acts_at_the_documented_places(name: str, build: Build, turns: Turns) -> None:
-    model = build(name, dropout=0.5).train()
+    hops = {"hops": 2} if name == "cmn" else {}
+    model = build(name, dropout=0.5, **hops).train()
     shapes: list[tuple[int, ...]] = []
 
     def note(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
@@ -163,7 +167,7 @@ def test_dropout_acts_at_the_documented_places(name: str, build: Build, turns: T
 
 
 @pytest.mark.parametrize(
-    "name", ["bigru_att", "iaan", "bilstm_att", "acrnn_r", "ssa_crnn_r", "adrnn"]
+    "name", ["bigru_att", "iaan", "bilstm_att", "acrnn_r", "ssa_crnn_r", "adrnn", "cmn"]
 )
 def test_a_compiled_model_gives_the_same_numbers(
     name: str, build: Build, turns: Turns, joint_loss: Loss
@@ -199,11 +203,15 @@ def test_the_registry_names_all_models_and_their_contexts() -> None:
         "linear_svm",
         "svm_trees",
         "mdnn",
+        "cmn",
     ]
-    assert {name: model.context for name, model in MODELS.items() if model.context != "none"} == {
-        "iaan": "previous",
-        "rand_iaan": "random",
-        "bigru_iaa": "previous",
+    assert {
+        name: model.context for name, model in MODELS.items() if model.context.kind != "none"
+    } == {
+        "iaan": ("before", 8, 1),
+        "rand_iaan": ("random", 0, None),
+        "bigru_iaa": ("before", 8, 1),
+        "cmn": ("before", 40, None),
     }
     assert MODELS["acrnn_r"].training["optimizer"] == "nadam"
     assert MODELS["iaan"].training == {}

@@ -55,6 +55,18 @@ def test_the_output_is_that_of_the_network_for_z_scores(name: str, constant: int
     assert torch.equal(got.embedding, want.embedding)
 
 
+def test_the_vectors_of_context_turns_become_z_scores_too() -> None:
+    mean, deviation = statistics(4)
+    network = MODELS["cmn"](SIZES, hidden_size=5).eval()
+    model = Standardised(network, 12).eval()
+    model.set_statistics(mean, deviation)
+    raw = [turns(n, mean, deviation) for n in ([1, 1, 1], [4, 0, 8], [0, 3, 1])]
+    scores = [[normalise(part, mean, deviation) for part in batch] for batch in raw]
+    got, want = model(*map(padded, raw)), network(*map(padded, scores))
+    assert torch.equal(got.logits, want.logits)
+    assert not torch.equal(network(*map(padded, raw)).logits, want.logits)
+
+
 def test_training_uses_the_parts_of_the_network() -> None:
     network = MODELS["ssa_crnn_r"](SIZES, **SMALL["ssa_crnn_r"])
     model = Standardised(network, 12)

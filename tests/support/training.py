@@ -35,7 +35,10 @@ _SIZES: dict[str, dict[str, float]] = {
     "linear_svm": {},
     "svm_trees": {},
     "mdnn": {"hidden_size": 8, "local_size": 4, "embedding_size": 6, "dropout": 0.2},
+    "cmn": {"hidden_size": 8},
 }
+VECTORS = tuple(name for name, model in MODELS.items() if "functionals" in model.features)
+"""Models that read one vector for each utterance."""
 
 
 class KilledError(Exception):
@@ -69,7 +72,7 @@ def in_form(model: str, dataset: Dataset) -> Dataset:
     For `mdnn`, the means are repeated, because its groups are columns of the real feature set.
     """
     features = MODELS[model].features
-    if features == "emobase_functionals":
+    if model in VECTORS:
         parts = np.split(dataset.frames, dataset.offsets[1:-1])
         means = np.stack([part.mean(0) for part in parts])
         if model == "mdnn":

@@ -144,8 +144,8 @@ def test_context_of_a_dialogue(release: Path) -> None:
     rows = turns(read(release))
     own, other = previous_turns(*([row[key] for row in rows] for key in COLUMNS))
     #                         F000 M000 F001 M001 M002 F003 M003 F004
-    assert own.tolist() == [-1, -1, 0, 1, 3, 2, 4, 5]
-    assert other.tolist() == [-1, 0, 1, 2, 2, 4, 5, 6]
+    assert own.newest.tolist() == [-1, -1, 0, 1, 3, 2, 4, 5]
+    assert other.newest.tolist() == [-1, 0, 1, 2, 2, 4, 5, 6]
 
 
 def test_the_folder_above_and_other_case_are_accepted(release: Path) -> None:

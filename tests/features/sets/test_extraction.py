@@ -56,7 +56,7 @@ class TestEachSet:
             got = features.frames[features.offsets[i] : features.offsets[i + 1]]
             # A matrix product with more threads may add in another order.
             np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-5)
-        if name == "emobase_functionals":
+        if name in ("emobase_functionals", "compare_functionals"):
             assert np.diff(features.offsets).tolist() == [1] * 6
 
     def test_another_sets_configuration_is_refused(
@@ -81,7 +81,8 @@ class TestEachSet:
             np.testing.assert_allclose(values[:, moving].std(axis=0), 1, atol=1e-5)
             constant += int((~moving).sum())
         # Some functionals are equal in all three utterances: the minimum of F0 is always 0.
-        assert constant == 0 or name == "emobase_functionals"
+        # ComParE has more of these, and 6,373 columns of two speakers.
+        assert constant == 0 or name.endswith("_functionals")
         assert constant < 200
 
 

@@ -25,7 +25,7 @@ def test_every_set_has_a_configuration_with_its_name() -> None:
     assert (EmobaseConfig().pooling, EmobaseConfig().cap) == (5, 2500)
     assert (LogMelConfig().pooling, LogMelConfig().cap) == (1, None)
     assert (LogMelConfig().group, LogMelConfig(normalize="band").group) == (40, 1)
-    assert [FEATURES[name].dims for name in FEATURES] == [45, 120, 988]
+    assert [FEATURES[name].dims for name in FEATURES] == [45, 120, 988, 6373]
 
 
 def test_configuration_is_checked() -> None:
@@ -50,7 +50,13 @@ def test_configuration_is_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("emobase_lld45", 480), ("logmel3d", 480), ("emobase_functionals", 640)]
+    ("name", "least"),
+    [
+        ("emobase_lld45", 480),
+        ("logmel3d", 480),
+        ("emobase_functionals", 640),
+        ("compare_functionals", 960),
+    ],
 )
 def test_unusable_signals_are_refused(name: str, least: int) -> None:
     extract = FEATURES[name].extract

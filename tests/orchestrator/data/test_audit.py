@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from features.context import previous_turns
+from features.context import Turns, previous_turns, turns_before
 from features.manifest import normalise
 from orchestrator.config.sections import (
     CorpusFolds,
@@ -34,7 +34,7 @@ WHOLE: list[FoldsConfig] = [
 """Each dialogue is in one part, so no utterance has context in another part."""
 RANDOM: list[FoldsConfig] = [RandomRepeated(folds=3), PhraseGroups(folds=3)]
 ALL = [*WHOLE, *RANDOM, LeaveOneSpeakerOut(), StratifiedGroupKFold(folds=3), CorpusFolds()]
-Contexts = tuple[np.ndarray, np.ndarray]
+Contexts = tuple[Turns, Turns]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Corpus:
         return make_folds(self.table, self.labels, CLASSES, config)
 
     def audit(self, folds: list[Fold], config: FoldsConfig, context: bool = True) -> Audit:
-        own, other = self.context if context else (np.full(len(self.labels), -1),) * 2
+        own, other = self.context if context else (Turns.none(len(self.labels)),) * 2
         return audit(self.table, self.labels, CLASSES, folds, own, other, config)
 
 
@@ -55,8 +55,19 @@ def corpus(rows: list[dict[str, Any]]) -> Corpus:
     named = [{"file": f"u{i:03d}.wav", **row} for i, row in enumerate(rows)]
     table = normalise(pa.Table.from_pylist(named))
     labels = [CLASSES.index(e) if e in CLASSES else -1 for e in table["emotion"].to_pylist()]
-    columns = (table[name].to_pylist() for name in ("speaker", "dialogue", "turn"))
-    return Corpus(table, np.asarray(labels), previous_turns(*columns))
+    return Corpus(table, np.asarray(labels), previous_turns(*conversation(table)))
+
+
+def conversation(table: pa.Table) -> list[list[Any]]:
+    return [table[name].to_pylist() for name in ("speaker", "dialogue", "turn")]
+
+
+def with_turn(turns: Turns, row: int, turn: int) -> Turns:
+    """The context in which `row` has `turn` as its one turn."""
+    newest = turns.newest
+    newest[row] = turn
+    takers = np.flatnonzero(newest >= 0)
+    return Turns.of(takers, newest[takers], len(newest))
 
 
 @pytest.fixture(scope="module")
@@ -147,18 +158,21 @@ def test_every_scheme_is_accepted_and_counted(drawn: Corpus, config: FoldsConfig
 
 
 @settings(deadline=None)
-@given(corpora(), st.sampled_from([*RANDOM, *WHOLE]))
+@given(corpora(), st.sampled_from([*RANDOM, *WHOLE]), st.booleans())
 def test_context_is_counted_by_the_part_that_it_comes_from(
-    drawn: Corpus, config: FoldsConfig
+    drawn: Corpus, config: FoldsConfig, several: bool
 ) -> None:
+    if several:
+        turns_of_all = turns_before(*conversation(drawn.table), window=40)
+        drawn = dataclasses.replace(drawn, context=turns_of_all)
     folds = folded(drawn, config)
     counts = drawn.audit(folds, config)
     for fold, counted in zip(folds, counts.folds, strict=True):
         place = {int(row): p for p in ("train", "validation", "test") for row in getattr(fold, p)}
         taken: dict[tuple[str, str], int] = {}
         for turns in drawn.context:
-            for row, turn in enumerate(turns.tolist()):
-                if row in place and turn >= 0:
+            for row, turn in zip(turns.takers.tolist(), turns.rows.tolist(), strict=True):
+                if row in place:
                     link = (place[row], place.get(turn, "unlabelled"))
                     taken[link] = taken.get(link, 0) + 1
         assert {
@@ -248,9 +262,9 @@ def test_training_utterances_as_context_of_test_utterances_are_found(talk: Corpu
     assert talk.audit(folds, config, context=False).context["test"]["train"] == 0
 
     config = LeaveOneSessionOut()
-    own, other = (turns.copy() for turns in talk.context)
-    own[2] = 40  # a turn of another session, which trains
-    reached = dataclasses.replace(talk, context=(own, other))
+    own, other = talk.context
+    # a turn of another session, which trains
+    reached = dataclasses.replace(talk, context=(with_turn(own, 2, 40), other))
     with pytest.raises(AuditError, match=r"fold s0: 1 context turns .* row 41, u040, context of"):
         reached.audit(talk.folds(config), config)
 
@@ -259,9 +273,9 @@ def test_unlabelled_context_is_allowed_and_counted(talk: Corpus) -> None:
     config = LeaveOneSessionOut()
     counts = talk.audit(talk.folds(config), config)
     assert counts.context["test"]["train"] == counts.context["test"]["validation"] == 0
-    own, other = (turns.copy() for turns in talk.context)
-    own[6] = 7  # the last turn, which has no label
-    changed = dataclasses.replace(talk, context=(own, other))
+    own, other = talk.context
+    # the last turn, which has no label
+    changed = dataclasses.replace(talk, context=(with_turn(own, 6, 7), other))
     counts = changed.audit(talk.folds(config), config)
     assert counts.folds[0].context["test"]["unlabelled"] == 1
 

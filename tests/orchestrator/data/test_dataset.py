@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from features.context import ABSENT
+from features.context import Turns
 from orchestrator.data.dataset import Dataset
 
 
@@ -15,10 +15,29 @@ def test_the_last_utterance_has_all_its_frames(dataset: Dataset) -> None:
     assert batch.lengths.tolist() == [np.diff(dataset.offsets)[-1]]
 
 
-def test_absent_utterances_give_a_batch_without_frames(dataset: Dataset) -> None:
-    batch = dataset.padded(dataset.whole(np.asarray([ABSENT, ABSENT])))
+def test_utterances_without_context_give_a_batch_without_frames(dataset: Dataset) -> None:
+    batch = dataset.context(Turns.none(len(dataset.labels)), np.asarray([5, 6]))
     assert batch.lengths.tolist() == [0, 0]
     assert batch.values.shape == (2, 1, dataset.dims)
+
+
+def test_context_turns_are_laid_end_to_end_in_their_order(dataset: Dataset) -> None:
+    contexts = {3: [2, 0], 4: [], 7: [1, 5, 6]}
+    turns = Turns.of(
+        np.repeat(list(contexts), [len(each) for each in contexts.values()]),
+        np.concatenate(list(contexts.values())).astype(np.int64),
+        len(dataset.labels),
+    )
+    rows = [7, 4, 3, 7, 0]
+    batch = dataset.context(turns, np.asarray(rows))
+    frames = np.split(dataset.frames, dataset.offsets[1:-1])
+    for row, values, length in zip(rows, batch.values.numpy(), batch.lengths, strict=True):
+        of_turns = [frames[turn] for turn in contexts.get(row, [])]
+        expected = np.concatenate([np.zeros((0, dataset.dims)), *of_turns])
+        assert length == len(expected)
+        np.testing.assert_array_equal(values[:length], expected)
+        assert (values[length:] == 0).all()
+    assert batch.values.shape[1] == batch.lengths.max()
 
 
 @pytest.mark.parametrize("segment", [2, 4, 6, 100])

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import recall_score
 
-from features.sets import FEATURES
 from features.storage import Storage
 from orchestrator.config.parsing import parse
 from orchestrator.config.sections import Configuration
@@ -40,7 +39,7 @@ def prepared(configuration: Configuration, storage: Path, *searched: str) -> tup
     return plan, prepare(plan, opened, lambda *_: None)
 
 
-@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize("name", MODEL)
 def test_each_value_has_its_frames_and_each_fold_its_statistics(name: str, tmp_path: Path) -> None:
     """Statistics by definition: over all frames of the labelled utterances that train."""
     manifest = make_voices(tmp_path / "corpus", [list(CLASSES)] * 4, takes=2, unlabelled=1)

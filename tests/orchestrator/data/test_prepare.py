@@ -12,7 +12,7 @@ import pyarrow.csv as pacsv
 import pytest
 import soundfile
 
-from features.context import previous_turns, random_turns
+from features.context import previous_turns, random_turns, turns_before
 from features.corpora import CORPORA
 from features.storage import Storage
 from orchestrator.config.parsing import parse
@@ -138,11 +138,11 @@ def test_data_are_read_once_and_put_into_arrays(corpus: Path, calls: Counter[str
 
     without_context = prepared("all.csv", "bigru_att")
     check_arrays(without_context)
-    assert not (without_context.dataset.own >= 0).any()
-    present = iaan.dataset.own >= 0
-    assert present.any()
+    assert not len(without_context.dataset.own.rows)
     speakers = np.asarray(iaan.dataset.speakers)
-    assert (speakers[iaan.dataset.own[present]] == speakers[present]).all()
+    own = iaan.dataset.own
+    assert len(own.rows)
+    assert (speakers[own.rows] == speakers[own.takers]).all()
 
 
 def check_arrays(prepared: Prepared) -> None:
@@ -170,20 +170,29 @@ def check_arrays(prepared: Prepared) -> None:
 
 
 def test_each_model_reads_the_context_of_its_paper(table: pa.Table) -> None:
-    """IAAN: the previous turns. RandIAAN: turns drawn with the seed. BiGRU+ATT: no context."""
+    """IAAN: the previous turns. RandIAAN: turns drawn with the seed. BiGRU+ATT: no context.
+
+    CMN: all of the 40 turns before.
+    """
     columns = {name: table[name].to_pylist() for name in ("speaker", "dialogue", "turn")}
 
     def rows(model: str, seed: int = 0) -> list[list[int]]:
         configuration = configured(Path("x.csv"), model, seed=seed)
-        return [part.tolist() for part in context_rows(configuration, table)]
+        return [part.newest.tolist() for part in context_rows(configuration, table)]
 
-    before = [part.tolist() for part in previous_turns(*columns.values())]
+    before = [part.newest.tolist() for part in previous_turns(*columns.values())]
     assert rows("iaan") == rows("bigru_iaa", seed=1) == before
     for seed in (0, 1):
         drawn = random_turns(columns["dialogue"], columns["turn"], seed)
-        assert rows("rand_iaan", seed) == [part.tolist() for part in drawn]
+        assert rows("rand_iaan", seed) == [part.newest.tolist() for part in drawn]
     assert rows("rand_iaan") not in (rows("rand_iaan", seed=1), before)
     assert rows("bigru_att") == [[-1] * len(table)] * 2
+    expected = turns_before(*columns.values(), 40)
+    for part, whole in zip(context_rows(configured(Path("x.csv"), "cmn"), table), expected,
+                           strict=True):  # fmt: skip
+        assert np.array_equal(part.rows, whole.rows)
+        assert np.array_equal(part.offsets, whole.offsets)
+    assert expected[0].counts.max() > 1
 
 
 def test_a_corpus_without_any_features_is_refused(tmp_path: Path, table: pa.Table) -> None:

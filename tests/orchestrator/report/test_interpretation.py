@@ -69,3 +69,45 @@ def test_attention_and_embeddings_of_the_first_fold(tmp_path: Path, speakers: bo
     assert not set.intersection(*legends)  # emotions and speakers have the same colours
     assert ("emotion and speaker together" in page.words()) == speakers
     assert page_of(ledger).figure("embeddings")["data"] == placed  # the same picture each time
+
+
+def test_attention_over_turns_has_a_bar_for_each_turn(tmp_path: Path) -> None:
+    """Of a model that reads a vector for each turn: there is no picture of the utterance."""
+    ledger = make_sweep(tmp_path, ["complete"])
+    best = best_of(ledger)
+    rng = np.random.default_rng(1)
+    # Sizes of the histories of the two shown utterances; the first turn of a dialogue has none.
+    sizes = {3: (4, 3), 9: (0, 0)}
+    rows = []
+    for number, row in enumerate(ledger.predictions(best.id).to_pylist()):
+        curves = [
+            {"name": name, "weights": rng.dirichlet(np.ones(size)).tolist() if size else []}
+            for name, size in zip(("own", "other"), sizes.get(number, (0, 0)), strict=True)
+        ]
+        rows.append(
+            {
+                "fold": row["fold"],
+                "utterance": row["utterance"],
+                "speaker": row["speaker"],
+                "truth": CLASSES[number % 4],
+                "embedding": rng.normal(size=6).tolist(),
+                "speaker_embedding": None,
+                "attention": curves if number in sizes else None,
+                "picture": [] if number in sizes else None,
+                "bands": 0 if number in sizes else None,
+            }
+        )
+    data = parquet_bytes(pa.Table.from_pylist(rows))
+    ledger.trial_storage(best.id).write("inspection.parquet", data)
+    files = best.files | {"inspection.parquet": sha256(data)}
+    ledger.write_trial(best.model_copy(update={"files": files}))
+    page = page_of(ledger)
+    shown = sorted((rows[3], rows[9]), key=lambda row: CLASSES.index(row["truth"]))
+    expected = [curve["weights"] for row in shown for curve in row["attention"]]
+    bars = page.figure("attention")["data"]
+    assert [bar["type"] for bar in bars] == ["bar"] * 4
+    for bar, weights in zip(bars, expected, strict=True):
+        np.testing.assert_allclose(bar["y"], weights, rtol=1e-3)
+        assert bar["x"] == list(range(-len(weights), 0))
+    assert "The weights of own turns sum to 1" in page.words()
+    assert "Each frame has a weight" not in page.words()

@@ -13,8 +13,8 @@ def test_a_batch_holds_turns_and_their_context(dataset: Dataset) -> None:
     for position, row in enumerate(rows):
         for sequences, source in (
             (batch.current, row),
-            (batch.own, dataset.own[row]),
-            (batch.other, dataset.other[row]),
+            (batch.own, dataset.own.newest[row]),
+            (batch.other, dataset.other.newest[row]),
         ):
             length = int(sequences.lengths[position])
             if source == ABSENT:
@@ -24,7 +24,9 @@ def test_a_batch_holds_turns_and_their_context(dataset: Dataset) -> None:
             assert np.array_equal(sequences.values[position, :length].numpy(), expected)
             assert (sequences.values[position, length:] == 0).all()
     assert batch.labels.tolist() == dataset.labels[rows].tolist()
-    assert dataset.own[0] == ABSENT  # the first turn of a dialogue, so the absent case is tested
+    assert (
+        dataset.own.newest[0] == ABSENT
+    )  # the first turn of a dialogue, so the absent case is tested
 
 
 def test_a_pass_has_every_row_once_in_an_order_that_the_seed_decides() -> None:

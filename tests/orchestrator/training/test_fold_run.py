@@ -111,8 +111,9 @@ def test_predictions_have_the_classes_of_the_previous_turns(
     seen = set()
     for prediction in run.finish().predictions:
         row = dataset.ids.index(prediction["utterance"])
-        for key, rows in (("own_previous", dataset.own), ("other_previous", dataset.other)):
-            label = dataset.labels[rows[row]] if rows[row] >= 0 else -1
+        for key, turns in (("own_previous", dataset.own), ("other_previous", dataset.other)):
+            turn = turns.newest[row]
+            label = dataset.labels[turn] if turn >= 0 else -1
             expected = dataset.classes[label] if label >= 0 else None
             assert prediction[key] == expected
             seen.add(expected)

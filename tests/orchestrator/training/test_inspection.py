@@ -1,11 +1,14 @@
 """Embeddings and attention of the test part, compared with one forward pass per utterance."""
 
+import dataclasses
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
+from features.context import turns_before
 from orchestrator.config.sections import Configuration
 from orchestrator.data.dataset import Dataset
 from orchestrator.data.folds import Fold
@@ -52,6 +55,34 @@ def test_rows_equal_the_network_output_of_each_utterance(
                     steps = min(len(of_segment), last)
                     expected[last - steps : last] += of_segment[:steps]
             np.testing.assert_allclose(curve["weights"], expected, atol=1e-5, rtol=0)
+
+
+def test_a_model_of_vectors_has_weights_over_its_context_turns(
+    table: pa.Table, dataset: Dataset, folds: list[Fold], configuration: Configuration
+) -> None:
+    conversation = (table[name].to_pylist() for name in ("speaker", "dialogue", "turn"))
+    own, other = turns_before(*conversation, window=40)
+    data = dataclasses.replace(in_form("cmn", dataset), own=own, other=other)
+    run = fold_run(folds[0], data, with_model(configuration, "cmn"))
+    run.train_epoch()
+    rows = run.finish().inspection
+    shown = [row for row in rows if row["attention"] is not None]
+    assert sorted(row["truth"] for row in shown) == sorted(data.classes)
+    for row in shown:
+        index = data.ids.index(row["utterance"])
+        batch = make_batch(data, data.pieces(np.asarray([index])))
+        with torch.no_grad():
+            output = run.model(batch.current, batch.own, batch.other)
+        assert [curve["name"] for curve in row["attention"]] == ["own", "other"]
+        for curve, turns in zip(row["attention"], (own, other), strict=True):
+            assert len(curve["weights"]) == turns.counts[index]
+            expected = output.attention[curve["name"]][0, : turns.counts[index]]
+            np.testing.assert_allclose(curve["weights"], expected, atol=1e-5, rtol=0)
+        assert (row["picture"], row["bands"]) == ([], 0)
+        turns_before_each = own.counts + other.counts
+        test = folds[0].test
+        of_class = np.sort(turns_before_each[test[data.labels[test] == data.labels[index]]])
+        assert turns_before_each[index] == of_class[(len(of_class) - 1) // 2]  # the median
 
 
 def test_a_model_without_attention_has_no_rows(
