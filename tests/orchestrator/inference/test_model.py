@@ -63,7 +63,8 @@ def trained(
         searched = {"model.c": config.model.c}
         base = config.with_values({"model.c": 0.5, "search": search})
     else:
-        key = "model.linear_size" if "crnn" in model else "model.attention_size"
+        sizes = {"ssa_crnn_r": "linear_size", "cmn": "hidden_size"}
+        key = f"model.{sizes.get(model, 'attention_size')}"
         searched = {key: resolved["model"][key.removeprefix("model.")]}
         base = config.with_values({key: 20, "search": search})
     ledger = Ledger(Storage.open(str(folder)))
@@ -111,7 +112,7 @@ def statistics(data: Dataset, fold: Fold) -> Statistics:
 
 
 @pytest.mark.parametrize("normalize", ["none", "train"])
-@pytest.mark.parametrize("model", ["iaan", "ssa_crnn_r", "linear_svm"])
+@pytest.mark.parametrize("model", ["iaan", "ssa_crnn_r", "linear_svm", "cmn"])
 def test_a_loaded_fold_gives_the_recorded_posteriors(
     normalize: str,
     model: str,
