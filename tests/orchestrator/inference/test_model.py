@@ -59,7 +59,7 @@ def trained(
     assert record.status == "complete"
 
     search = {"space": "iaan", "trials": 1}
-    keys = {"c": 0.5, "linear_size": 20, "attention_size": 20, "local_size": 20}
+    keys = {"c": 0.5, "linear_size": 20, "attention_size": 20, "local_size": 20, "hidden_size": 20}
     key = next(key for key in keys if key in resolved["model"])
     searched = {f"model.{key}": resolved["model"][key]}
     base = config.with_values({f"model.{key}": keys[key], "search": search})
@@ -109,7 +109,7 @@ def statistics(data: Dataset, fold: Fold) -> Statistics:
 
 @pytest.mark.parametrize("normalize", ["none", "train"])
 @pytest.mark.parametrize(
-    "model", ["iaan", "ssa_crnn_r", "adrnn", "linear_svm", "svm_trees", "mdnn"]
+    "model", ["iaan", "ssa_crnn_r", "adrnn", "linear_svm", "svm_trees", "mdnn", "cmn"]
 )
 def test_a_loaded_fold_gives_the_recorded_posteriors(
     normalize: str,
