@@ -129,10 +129,17 @@ def _cases(study: Study) -> str:
         return ""
     shares = {case.same: case.share for case in study.ranking[0].score.side.context}
     head = ["Model"] + [rf"{name} ({_percent(shares[name])}\,\%)" for name in names]
+    papers = {entry.label: published(entry.record) for entry in study.ranking}
+    given = {label: row.cases for label, row in papers.items() if row is not None and row.cases}
+    if given:
+        head += [f"{name} publ." for name in names]
     rows = []
     for entry in study.ranking:
         cases = {case.same: case for case in entry.score.side.context}
         cells = [f"{_percent(cases[n].wa)} / {_percent(cases[n].ua)}" for n in names]
+        if given:
+            theirs = [given.get(entry.label, {}).get(name) for name in names]
+            cells += ["--" if each is None else f"{each[0]:.1f} / {each[1]:.1f}" for each in theirs]
         rows.append([escaped(entry.label), *cells])
     made = study.ranking[0].score.side.context[-1]
     listed = ", ".join(
@@ -144,7 +151,7 @@ def _cases(study: Study) -> str:
         rf"previous turns, with the share of utterances. The case ``{made.same}'' is made of "
         f"{listed}."
     )
-    return _tabular(caption, "context", "l" + "r" * len(names), head, rows)
+    return _tabular(caption, "context", "l" + "r" * (len(head) - 1), head, rows)
 
 
 def _folds(study: Study) -> str:

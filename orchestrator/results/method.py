@@ -175,7 +175,7 @@ def _seeds(study: Study) -> str:
         return ""
     sentence = f"Training seed{'s' * (len(seeds) != 1)}: {', '.join(map(str, seeds))}."
     for label, spread in study.seeds.items():
-        listed = ", ".join(map(str, sorted(spread.ua)))
+        listed = ", ".join(str(seed) for seed in sorted(spread.ua) if seed != spread.own)
         sentence += f" The best configuration of {label} was trained again with the seeds {listed}."
     return sentence
 

@@ -136,7 +136,7 @@ class Study:
     entries : in the given order
     pairs : all pairs of entries with a score, in the order of the ranking
     across_reason : why `across` is None, else empty
-    seeds : label -> spread over seeds
+    seeds : label -> spread over seeds, with the seed of the search
     """
 
     name: str
@@ -379,9 +379,9 @@ def _all_seeds(
             f"seeds: {unknown[0]} is not a sweep of the study (its sweeps: {', '.join(labels)})"
         )
     found = {}
-    for name, sweeps in seeds.items():
-        for sweep in sweeps:
-            _check_same_folds(labels[name].sweep, sweep)
-        if spread := seed_spread(sweeps):
+    for name, others in seeds.items():
+        for other in others:
+            _check_same_folds(labels[name].sweep, other)
+        if others and (spread := seed_spread(labels[name].sweep, others)):
             found[labels[name].label] = spread
     return found

@@ -116,6 +116,7 @@ def study_values(found: Study) -> dict[str, Any]:
         "seeds": {
             label: {
                 "ua": {str(seed): ua for seed, ua in spread.ua.items()},
+                "own": spread.own,
                 "over_seeds": spread.over_seeds,
                 "deviation_seeds": spread.deviation_seeds,
                 "deviation_folds": spread.deviation_folds,

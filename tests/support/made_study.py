@@ -1,8 +1,11 @@
 """Writes several sweeps on the same test utterances. Their scores are random numbers."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+from orchestrator.ledger.records import Proposal
+from orchestrator.ledger.seals import seal
 from orchestrator.results.opened import OpenedSweep
 from tests.support.made_sweep import make_sweep
 
@@ -40,4 +43,23 @@ def with_configuration(sweep: OpenedSweep, **sections: dict[str, Any]) -> Opened
         configuration[name] = configuration[name] | values
     changed = sweep.record.model_copy(update={"configuration": configuration})
     sweep.ledger.write_sweep(changed)
+    return OpenedSweep(sweep.ledger)
+
+
+def multiplied(sweep: OpenedSweep, trials: int) -> OpenedSweep:
+    """The sweep with copies of its trials, up to `trials`. To make them all would take minutes.
+
+    The copies have ids and numbers of their own, and scores that grow a little.
+    """
+    folder = Path(sweep.ledger.storage.root)
+    records = sweep.ledger.trials()
+    for number in range(len(records), trials):
+        record = records[number % len(records)]
+        score = None if record.score is None else record.score + 1e-5 * number
+        changed = {"id": f"{number:010x}", "number": number, "score": score}
+        copied = record.model_copy(update=changed)
+        shutil.copytree(folder / "trials" / record.id, folder / "trials" / copied.id)
+        (folder / "trials" / copied.id / "trial.json").write_bytes(seal(copied.model_dump()))
+        proposal = Proposal(number=number, trial=copied.id, hyperparameters=record.hyperparameters)
+        (folder / "search" / f"{number:05d}.json").write_bytes(seal(proposal.model_dump()))
     return OpenedSweep(sweep.ledger)

@@ -92,6 +92,9 @@ def test_tables_have_the_numbers_of_the_study(tmp_path: Path) -> None:
     for row, entry in zip(tables["context"][1:], found.ranking, strict=True):
         both = entry.score.side.context[0]
         assert row[1] == f"{100 * both.wa:.1f} / {100 * both.ua:.1f}"
+    cases = {row[0]: row[4:] for row in tables["context"][1:]}
+    assert cases["iaan"] == ["76.0 / 74.4", "64.3 / 66.6", "53.6 / 54.8"]
+    assert cases[r"rand\_iaan"] == ["--"] * 3
 
 
 @pytest.mark.parametrize("case", ["one sweep", "one fold", "failed", "hostile names", "few"])

@@ -228,12 +228,13 @@ def test_seeds_and_folds_have_a_spread_of_their_own(tmp_path: Path) -> None:
     spread = study("seeds", [first], {"iaan": again}).seeds["iaan"]
     by_seed = {}
     by_fold = np.zeros(5)
-    for seed, sweep in zip((5, 6, 7), again, strict=True):
+    for seed, sweep in zip((0, 5, 6, 7), (first, *again), strict=True):
         rows = sweep.predictions().to_pylist()
         values = [ua([r for r in rows if r["fold"] == fold]) for fold in FOLDS]
         by_seed[seed] = np.mean(values)
-        by_fold += np.asarray(values) / 3
+        by_fold += np.asarray(values) / 4
     assert spread.ua == pytest.approx(by_seed)
+    assert spread.own == 0
     assert spread.deviation_seeds == pytest.approx(np.std(list(by_seed.values()), ddof=1))
     assert spread.deviation_folds == pytest.approx(np.std(by_fold, ddof=1))
     with pytest.raises(ComparisonError, match=r"training seed 5.*Give each seed once"):
