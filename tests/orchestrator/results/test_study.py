@@ -1,6 +1,7 @@
 """A study of made sweeps, computed again from their files."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -134,18 +135,28 @@ def test_pairs_have_the_tests_of_the_comparison_and_holms_correction(
             assert corrected[number] == pytest.approx(running)
 
 
-def test_groups_join_neighbours_without_a_significant_difference(found: Study) -> None:
+@pytest.mark.parametrize(
+    ("differ", "groups"),
+    [
+        pytest.param([], ["0123"], id="no difference"),
+        pytest.param(["03"], ["012", "123"], id="only the ends differ"),
+        pytest.param(["01", "02", "03"], ["123"], id="the best is ahead of all"),
+        pytest.param(["02", "03", "13"], ["01", "12", "23"], id="a chain"),
+        pytest.param(["01", "02", "03", "12", "13", "23"], [], id="all differ"),
+        pytest.param(["02", "03", "12", "13"], ["01", "23"], id="two groups"),
+    ],
+)
+def test_groups_join_neighbours_without_a_significant_difference(
+    found: Study, differ: list[str], groups: list[str]
+) -> None:
     labels = [entry.label for entry in found.ranking]
-    differ = {(p.first, p.second) for p in found.pairs if p.differs}
-    assert (labels[0], "bigru_att") in differ
-    alike = [
-        labels[start:end]
-        for start, end in itertools.combinations(range(len(labels) + 1), 2)
-        if end - start > 1
-        and not any(pair in differ for pair in itertools.combinations(labels[start:end], 2))
+    significant = [tuple(labels[int(place)] for place in pair) for pair in differ]
+    pairs = [
+        replace(pair, t_holm=0.049 if (pair.first, pair.second) in significant else 0.05)
+        for pair in found.pairs
     ]
-    largest = [g for g in alike if not any(set(g) < set(other) for other in alike)]
-    assert found.groups == largest
+    drawn = replace(found, pairs=pairs).groups
+    assert drawn == [[labels[int(place)] for place in group] for group in groups]
 
 
 def test_the_verdict_names_the_best_and_the_next(found: Study) -> None:
