@@ -42,7 +42,8 @@ def build_study(
     give the same bytes.
 
     name : the page's title
-    seeds : name of a sweep -> sweeps that trained its best configuration again with other seeds
+    seeds : name of a sweep -> sweeps that trained its best configuration again with other seeds;
+        the seed of the search itself is counted with them
 
     Raises ComparisonError if a sweep occurs twice, or if corpora, classes or folds differ, and
     FolderError if `target` is the folder of a sweep.
