@@ -239,3 +239,26 @@ def mcnemar_exact(first_correct: ArrayLike, second_correct: ArrayLike) -> McNema
     # The distribution is symmetric, so both tails have the same weight.
     p_value = min(1.0, 2 * special.bdtr(min(first_only, second_only), differing, 0.5))
     return McNemar(first_only, second_only, float(p_value))
+
+
+def holm(p_values: ArrayLike) -> list[float]:
+    """Holm's adjusted p-values of several tests, in the order of `p_values`, (m,).
+
+    The k-th smallest p-value is multiplied by m - k + 1. No adjusted value is below that of a
+    smaller p-value, or above 1. To reject each adjusted value below alpha keeps the probability of
+    any false rejection at or below alpha, however the tests depend on each other (Holm, A simple
+    sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979).
+
+    Raises ValueError for a value outside 0..1.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    sample = np.asarray(p_values, dtype=np.float64)
+    if sample.ndim != 1 or not ((sample >= 0) & (sample <= 1)).all():
+        raise ValueError(f"p-values must be a list of numbers in 0..1, not {sample.tolist()}")
+    order = np.argsort(sample, kind="stable")
+    adjusted = np.empty_like(sample)
+    factors = len(sample) - np.arange(len(sample))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * sample[order]))
+    return [float(value) for value in adjusted]

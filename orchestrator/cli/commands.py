@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.errors import ConfigError, HopelessError, SerError, translated
+from orchestrator.errors import ConfigError, HopelessError, SerError, UsageError, translated
 
 if TYPE_CHECKING:
     from orchestrator.config.sections import Configuration
@@ -217,12 +217,28 @@ def status(folder: SweepFolder, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def report(folder: SweepFolder, as_json: AsJson = False) -> None:
-    """Write the report of a sweep into report/ inside its folder."""
+def report(
+    folders: Annotated[
+        list[str], typer.Argument(metavar="SWEEP...", help="Folders or URIs of sweeps.")
+    ],
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Write one page that compares the sweeps, here."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the report of a sweep into report/ inside its folder; with --to, that of a study."""
     from orchestrator import open_sweep
     from orchestrator.report import build
 
-    opened = open_sweep(folder)
+    if to is not None:
+        _study_report(folders, to, as_json)
+        return
+    if len(folders) > 1:
+        raise UsageError(
+            f"--to: {len(folders)} sweeps make one page. Say where to write it, as in --to FOLDER"
+        )
+    opened = open_sweep(folders[0])
     names = build(opened.ledger, opened.findings)
     if as_json:
         print(json.dumps(opened.scores()))
@@ -277,6 +293,27 @@ def study(
     if finished.failures:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in finished.failures.items())
         raise SerError(f"{len(finished.failures)} runs failed. {reasons}")
+
+
+def _study_report(folders: list[str], to: str, as_json: bool) -> None:
+    """Write the page of a study of these sweeps into the folder `to`."""
+    from features.storage import Storage
+    from orchestrator import open_sweep
+    from orchestrator.report.study import write_study
+    from orchestrator.results.study import study
+    from orchestrator.results.verdict import study_values
+
+    target = Storage.open(to)
+    name = target.root.rstrip("/").rsplit("/", 1)[-1] or "study"
+    found = study(name, [open_sweep(folder) for folder in folders])
+    names = write_study(found, target)
+    values = study_values(found)
+    if as_json:
+        print(json.dumps(values))
+    else:
+        print("\n".join(target.path(file) for file in names))
+        for sentence in values["verdict"]:  # standard output has the names of the files only
+            print(sentence, file=sys.stderr)
 
 
 def _run(configuration: "Configuration", fork: str | None = None) -> None:

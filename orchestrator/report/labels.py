@@ -10,6 +10,7 @@ import re
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C"]
 SYMBOLS = ["circle", "square", "diamond", "cross"]
 BLUE, ORANGE, GREY = PALETTE[0], PALETTE[1], PALETTE[6]
+DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 

@@ -14,11 +14,9 @@ from orchestrator.metrics import Interval
 from orchestrator.report import tables
 from orchestrator.report.figures import figures
 from orchestrator.report.interpretation import over_turns
+from orchestrator.report.labels import DASH, MINUS
 from orchestrator.results.findings import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED, Findings
 from orchestrator.results.summary import summarise
-
-DASH = "\N{EN DASH}"
-MINUS = "\N{MINUS SIGN}"
 
 
 def percent(value: float | None, name: str = "") -> Markup:
@@ -80,20 +78,25 @@ def _data(value: float, text: str, name: str) -> Markup:
     return Markup('<data value="{}"{}>{}</data>').format(repr(float(value)), identity, text)
 
 
-def render(findings: Findings) -> str:
-    """The page. The same findings give the same text."""
+def environment() -> tuple[jinja2.Environment, dict[str, Markup]]:
+    """The templates with their filters, and our own style and script for a page."""
     loader = jinja2.PackageLoader("orchestrator.report", "assets")
-    environment = jinja2.Environment(
+    made = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     filters = (*_FILTERS, tables.shown, tables.lacking)
-    environment.filters.update({function.__name__: function for function in filters})
-    style, script = (  # files of our own, which go into the page without escapes
-        Markup(loader.get_source(environment, name)[0]) for name in ("page.css", "page.js")
-    )
+    made.filters.update({function.__name__: function for function in filters})
+    # Files of our own, which go into the page without escapes.
+    style, script = (Markup(loader.get_source(made, name)[0]) for name in ("page.css", "page.js"))
+    return made, {"style": style, "script": script}
+
+
+def render(findings: Findings) -> str:
+    """The page. The same findings give the same text."""
+    templates, assets = environment()
     sweep, drawn = findings.sweep, figures(findings)
     inspection = findings.best.inspection if findings.best else None
-    return environment.get_template("page.html.j2").render(
+    return templates.get_template("page.html.j2").render(
         f=findings,
         sweep=sweep,
         best=findings.best,
@@ -116,8 +119,7 @@ def render(findings: Findings) -> str:
         # plotly writes <, > and / in this JSON as \u escapes, so it cannot close its element.
         figures={name: Markup(text) for name, text in drawn.items()},
         plotly=Markup(get_plotlyjs()) if drawn else "",
-        style=style,
-        script=script,
+        **assets,
     )
 
 

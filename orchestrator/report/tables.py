@@ -84,7 +84,7 @@ def trials_csv(findings: Findings) -> bytes:
             str(record.hyperparameters[key]) if key in record.hyperparameters else None
             for record in records
         ]
-    return _csv(pa.table(columns))
+    return csv_bytes(pa.table(columns))
 
 
 def _defined(values: Iterable[float]) -> list[float | None]:
@@ -104,8 +104,8 @@ def folds_csv(findings: Findings) -> bytes:
     if not tables:
         recalls = [f"recall_{name}" for name in findings.sweep.classes]
         columns = ["number", "trial", *FOLDS.names, *recalls]
-        return _csv(pa.table({name: pa.array([], pa.string()) for name in columns}))
-    return _csv(pa.concat_tables(tables, promote_options="permissive"))
+        return csv_bytes(pa.table({name: pa.array([], pa.string()) for name in columns}))
+    return csv_bytes(pa.concat_tables(tables, promote_options="permissive"))
 
 
 def context_csv(findings: Findings) -> bytes:
@@ -123,7 +123,7 @@ def context_csv(findings: Findings) -> bytes:
         columns[f"recall_{name}"] = _defined(case.recalls[name] for case in cases)
     for name in classes:
         columns[f"utterances_{name}"] = [case.classes[name] for case in cases]
-    return _csv(pa.table(columns))
+    return csv_bytes(pa.table(columns))
 
 
 def label_baselines_csv(findings: Findings) -> bytes:
@@ -134,10 +134,10 @@ def label_baselines_csv(findings: Findings) -> bytes:
         for given, ua in sorted(fold.label_baselines.items())
     ]
     schema = pa.schema([("fold", pa.string()), ("given", pa.string()), ("ua", pa.float64())])
-    return _csv(pa.Table.from_pylist(rows, schema=schema))
+    return csv_bytes(pa.Table.from_pylist(rows, schema=schema))
 
 
-def _csv(table: pa.Table) -> bytes:
+def csv_bytes(table: pa.Table) -> bytes:
     """CSV for spreadsheets: names come from corpora, and no name becomes a formula."""
     columns = [
         pa.array(map(cell, column.to_pylist()), pa.string())

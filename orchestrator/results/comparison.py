@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from orchestrator.errors import ComparisonError
 from orchestrator.ledger.ledger import Ledger
-from orchestrator.ledger.records import FoldSizes
+from orchestrator.ledger.records import FoldSizes, SweepRecord
 from orchestrator.metrics import McNemar, TTest, corrected_resampled_t, mcnemar_exact, scores
 from orchestrator.results.context import ContextCase, context_cases
 from orchestrator.results.findings import Findings, gather
@@ -34,7 +34,17 @@ class Side:
     predictions: pa.Table
     folds: dict[str, float]
     context: list[ContextCase]
-    optimistic: bool
+    record: SweepRecord
+
+    @property
+    def optimistic(self) -> bool:
+        """Whether the epochs were selected on the reported part."""
+        return self.record.optimistic
+
+    @property
+    def sizes(self) -> dict[str, FoldSizes]:
+        """The sizes of the parts of each fold."""
+        return {fold.name: fold for fold in self.record.folds}
 
     @property
     def ua(self) -> float:
@@ -73,7 +83,7 @@ class Comparison:
         return {
             "first": self.first.as_dict(),
             "second": self.second.as_dict(),
-            "difference": self.t_test._asdict(),
+            "difference": plain(self.t_test),
             "mcnemar": None if self.mcnemar is None else self.mcnemar._asdict(),
         }
 
@@ -85,10 +95,20 @@ def compare(first: Ledger, second: Ledger) -> Comparison:
     score.
     """
     findings = [gather(first), gather(second)]
-    left, right = (_side(*pair) for pair in zip(findings, (first, second), strict=True))
-    records = [side.sweep for side in findings]
-    if records[0].classes != records[1].classes:
-        listed = " and ".join(f"{each.name} has {', '.join(each.classes)}" for each in records)
+    left, right = (side_of(*pair) for pair in zip(findings, (first, second), strict=True))
+    check_comparable(left, right)
+    if len(left.folds) < 2:
+        both = f"{left.name} and {right.name}"
+        raise ComparisonError(f"{both} have a single fold, but the test needs two or more")
+    return Comparison(left, right, difference(left, right), agreement(left, right))
+
+
+def check_comparable(left: Side, right: Side) -> None:
+    """Raise ComparisonError if the classes, test parts, sizes or selections differ."""
+    if left.record.classes != right.record.classes:
+        listed = " and ".join(
+            f"{side.name} has {', '.join(side.record.classes)}" for side in (left, right)
+        )
         raise ComparisonError(f"the sweeps have different classes: {listed}")
     if left.optimistic != right.optimistic:
         optimistic = left.name if left.optimistic else right.name
@@ -96,26 +116,29 @@ def compare(first: Ledger, second: Ledger) -> Comparison:
             f"only {optimistic} selected its epochs on the test part (folds.selection: held_out)"
         )
     _check_tests(left, right)
-    sizes, others = ({fold.name: fold for fold in record.folds} for record in records)
     for name in left.folds:
-        if sizes[name] != others[name]:
+        if left.sizes[name] != right.sizes[name]:
             raise ComparisonError(
                 f"fold {name}: the parts have different sizes in {left.name} "
-                f"({_sizes(sizes[name])}) and in {right.name} ({_sizes(others[name])})"
+                f"({_sizes(left.sizes[name])}) and in {right.name} ({_sizes(right.sizes[name])})"
             )
-    t_test = corrected_resampled_t(
+
+
+def difference(left: Side, right: Side) -> TTest:
+    """The corrected resampled t-test of the UA of two folds or more, `right` minus `left`."""
+    return corrected_resampled_t(
         [right.folds[name] - left.folds[name] for name in left.folds],
-        float(np.mean([sizes[name].train for name in left.folds])),
-        float(np.mean([sizes[name].test for name in left.folds])),
+        float(np.mean([left.sizes[name].train for name in left.folds])),
+        float(np.mean([left.sizes[name].test for name in left.folds])),
     )
-    return Comparison(left, right, t_test, _mcnemar(left.predictions, right.predictions))
 
 
 def _sizes(fold: FoldSizes) -> str:
     return f"{fold.train} train, {fold.validation} validation, {fold.test} test"
 
 
-def _side(findings: Findings, ledger: Ledger) -> Side:
+def side_of(findings: Findings, ledger: Ledger) -> Side:
+    """A sweep with the configuration of each fold. Raises ComparisonError without a score."""
     sweep = findings.sweep
     if findings.best is None:
         raise ComparisonError(f"{sweep.name} has no trial with a score")
@@ -131,7 +154,7 @@ def _side(findings: Findings, ledger: Ledger) -> Side:
     }
     predictions = pa.concat_tables(parts.values())
     cases = context_cases(predictions, sweep.classes)
-    return Side(sweep.name, best.record.model, predictions, folds, cases, sweep.optimistic)
+    return Side(sweep.name, best.record.model, predictions, folds, cases, sweep)
 
 
 def _check_tests(left: Side, right: Side) -> None:
@@ -140,8 +163,6 @@ def _check_tests(left: Side, right: Side) -> None:
     if left.folds.keys() != right.folds.keys():
         odd = sorted(left.folds.keys() ^ right.folds.keys())
         raise ComparisonError(f"{both} have different folds: only one has {', '.join(odd)}")
-    if len(left.folds) < 2:
-        raise ComparisonError(f"{both} have a single fold, but the test needs two or more")
     columns = ("fold", "utterance", "truth")
     first, second = (
         set(zip(*(side.predictions[name].to_pylist() for name in columns), strict=True))
@@ -155,8 +176,9 @@ def _check_tests(left: Side, right: Side) -> None:
             )
 
 
-def _mcnemar(left: pa.Table, right: pa.Table) -> McNemar | None:
-    if len(pc.unique(left["utterance"])) < len(left):
+def agreement(left: Side, right: Side) -> McNemar | None:
+    """McNemar's test; None if several folds test the same utterance."""
+    if len(pc.unique(left.predictions["utterance"])) < len(left.predictions):
         return None
-    ordered = (table.sort_by("utterance") for table in (left, right))
+    ordered = (side.predictions.sort_by("utterance") for side in (left, right))
     return mcnemar_exact(*(pc.equal(table["truth"], table["prediction"]) for table in ordered))

@@ -112,11 +112,11 @@ def _labels(labels: LabelBaselines) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Named tuples become dictionaries. NaN, which JSON does not have, becomes None."""
+    """Named tuples become dictionaries. NaN and infinity, which JSON lacks, become None."""
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return [plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -15,6 +15,7 @@ from orchestrator.metrics import (
     confusion,
     corrected_resampled_t,
     fold_interval,
+    holm,
     mcnemar_exact,
     positions,
     scores,
@@ -222,3 +223,30 @@ def test_mcnemar_is_the_binomial_test_of_the_utterances_that_differ(
 def test_mcnemar_refuses_unequal_lists() -> None:
     with pytest.raises(ValueError, match="equal"):
         mcnemar_exact([True], [True, False])
+
+
+def test_holm_has_the_values_of_a_hand_worked_example() -> None:
+    # Sorted: 0.005 * 4, 0.01 * 3, 0.03 * 2, and 0.04 * 1, which is raised to the value before it.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([0.2]) == [0.2]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_holm_rejects_what_the_steps_of_the_procedure_reject(seed: int) -> None:
+    p_values = np.random.default_rng(seed).uniform(0, 0.08, 7)
+    adjusted = holm(p_values)
+    for alpha in np.linspace(0.001, 0.3, 60):
+        rejected = []  # Holm 1979: from the smallest on, until one test does not reject
+        for step, number in enumerate(np.argsort(p_values)):
+            if p_values[number] > alpha / (7 - step):
+                break
+            rejected.append(number)
+        assert {n for n, value in enumerate(adjusted) if value <= alpha} == set(rejected)
+
+
+@pytest.mark.parametrize("wrong", [[0.5, 1.1], [-0.1], [float("nan")]])
+def test_holm_refuses_values_that_are_no_probabilities(wrong: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"numbers in 0\.\.1"):
+        holm(wrong)

@@ -104,14 +104,19 @@ def running_mean(rows: list[dict[str, Any]], selection: str) -> list[float]:
 
 
 def sweep_fields(
-    name: str, selection: str, classes: list[str], tests: dict[str, TestPart], trials: int
+    name: str,
+    selection: str,
+    classes: list[str],
+    tests: dict[str, TestPart],
+    trials: int,
+    model: str = "iaan",
 ) -> dict[str, Any]:
     """The fields of a valid `SweepRecord` with these test parts."""
     configuration = parse(
         {
             "name": "made",
             "corpus": {"name": "iemocap", "root": "iemocap", "classes": classes},
-            "model": {"name": "iaan"},
+            "model": {"name": model},
             "folds": {"scheme": "leave_one_session_out", "selection": selection},
             "training": {"epochs": 40},
             "search": {"space": "iaan", "trials": max(1, trials)},
@@ -195,6 +200,9 @@ def make_sweep(
     extra: dict[str, Any] | None = None,
     seed: int = 0,
     skill: tuple[float, float] = (0.4, 0.6),
+    model: str = "iaan",
+    trial_seed: int | None = None,
+    training_seed: int = 0,
 ) -> Ledger:
     """A sweep with a trial for each of `statuses`, as the orchestrator writes it.
 
@@ -202,6 +210,9 @@ def make_sweep(
     running : number of proposed trials that are not finished
     extra : fields of the `SweepRecord` to replace
     skill : lowest and highest share of utterances that a trial knows; it guesses the others
+    model : one of the models that `iaan` searches: the variants of IAAN
+    seed : of the test utterances; sweeps of one seed can be compared
+    trial_seed : of the trials, by default `seed`
     """
     rng = np.random.default_rng(seed)
     ledger = Ledger(Storage.open(str(folder)))
@@ -211,8 +222,10 @@ def make_sweep(
         speakers = [speaker.format(number, "FM"[i % 2]) for i in range(utterances)]
         tests[f"Ses{number:02d}"] = (speakers, truth)
     names = list(tests)
-    fields = sweep_fields(name, selection, classes, tests, len(statuses))
+    fields = sweep_fields(name, selection, classes, tests, len(statuses), model)
     ledger.write_sweep(SweepRecord.model_validate(fields | (extra or {})))
+    if trial_seed is not None:
+        rng = np.random.default_rng(trial_seed)
     for number, status in enumerate([*statuses, *["running"] * running]):
         trial = f"{number:010x}"
         chosen = {
@@ -237,11 +250,11 @@ def make_sweep(
         record = TrialRecord(
             id=trial,
             number=number,
-            model="iaan",
+            model=model,
             status=status,  # type: ignore[arg-type]
             reason={"failed": "loss is not finite in fold Ses03, epoch 2"}.get(status),
             hyperparameters=chosen,
-            seed=0,
+            seed=training_seed,
             score=score,
             curve=running_mean(rows, selection),
             seconds=37.5 * (number + 1),

@@ -80,18 +80,50 @@
       });
     });
   }
-  const filter = document.getElementById("trial-filter");
-  const table = document.getElementById("trials");
-  if (!filter || !table) return;
-  const shown = document.getElementById("trials-shown");
-  filter.addEventListener("input", () => {
-    const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let count = 0;
-    for (const row of table.tBodies[0].rows) {
-      const text = row.textContent.toLowerCase();
-      row.hidden = !words.every((word) => text.includes(word));
-      count += !row.hidden;
-    }
-    shown.textContent = `${count} of ${table.tBodies[0].rows.length} shown`;
-  });
+  // Filter a table by the words in its box: rows that have them all stay.
+  for (const filter of document.querySelectorAll("input[data-filter]")) {
+    const table = document.getElementById(filter.dataset.filter);
+    const shown = document.getElementById(`${filter.dataset.filter}-shown`);
+    filter.addEventListener("input", () => {
+      const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let count = 0;
+      for (const row of table.tBodies[0].rows) {
+        const text = row.textContent.toLowerCase();
+        row.hidden = !words.every((word) => text.includes(word));
+        count += !row.hidden;
+      }
+      shown.textContent = `${count} of ${table.tBodies[0].rows.length} shown`;
+    });
+  }
+})();
+
+// Save a drawing as a picture: SVG as it is, PNG in twice its size on white.
+(function () {
+  const save = (name, address) => {
+    const link = document.createElement("a");
+    link.href = address;
+    link.download = name;
+    link.click();
+  };
+  for (const button of document.querySelectorAll("button[data-save]")) {
+    button.addEventListener("click", () => {
+      const drawing = button.closest("figure").querySelector("svg").cloneNode(true);
+      drawing.setAttribute("color", "#000000");
+      const source = new XMLSerializer().serializeToString(drawing);
+      const address = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(source)}`;
+      if (button.dataset.save.endsWith(".svg")) return save(button.dataset.save, address);
+      const picture = new Image();
+      picture.onload = () => {
+        const canvas = document.createElement("canvas");
+        canvas.width = 2 * picture.width;
+        canvas.height = 2 * picture.height;
+        const context = canvas.getContext("2d");
+        context.fillStyle = "#ffffff";
+        context.fillRect(0, 0, canvas.width, canvas.height);
+        context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+        save(button.dataset.save, canvas.toDataURL("image/png"));
+      };
+      picture.src = address;
+    });
+  }
 })();

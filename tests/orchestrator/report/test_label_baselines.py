@@ -18,7 +18,7 @@ from orchestrator.data.audit import audit
 from orchestrator.data.folds import make_folds
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import Audit
-from orchestrator.report.page import DASH
+from orchestrator.report.labels import DASH
 from orchestrator.results.findings import gather
 from tests.support.made_sweep import make_sweep
 from tests.support.report_page import Page, page_of, summary
