@@ -110,10 +110,10 @@ _HISTORIES = replace(
     # Models that read one vector for each utterance: without context, and with all turns before.
     models={
         "linear_svm": {"name": "linear_svm"},
-        "cmn": {"name": "cmn", "hidden_size": 32, "dropout": 0.3},
+        "cmn": {"name": "cmn"},  # its published sizes
     },
     sections={"folds": _CONTAGION.sections["folds"], "training": {}},
-    training={"cmn": {"epochs": 15, "patience": 15, "batch_size": 32}},
+    training={"cmn": {"epochs": 6, "patience": 6, "batch_size": 32}},
     hypotheses=("cmn > linear_svm",),
 )
 NO_HISTORIES = replace(_HISTORIES, name="no_contagion_histories", corpus=NO_CONTAGION.corpus)

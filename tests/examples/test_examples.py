@@ -109,7 +109,8 @@ def test_a_table_of_a_paper_has_the_settings_of_the_examples(study: str, ending:
         assert sweep.search is None
         for section in ("corpus", "features", "model", "training"):
             assert sweep.resolved()[section] == example.resolved()[section], (name, section)
-        if name != "linear_svm":  # not a row of the paper
+        # Not a row of the paper, or a row with other test parts: the IAAN paper quotes it.
+        if name not in ("linear_svm", "svm_trees", "mdnn"):
             assert sweep.folds == example.folds
 
 

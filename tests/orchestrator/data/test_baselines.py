@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.label_baselines import EMOTIONS, rows
+from features.context import Turns
 from features.manifest import normalise
 from orchestrator.config.sections import (
     CorpusFolds,
@@ -178,7 +179,7 @@ def test_the_leaking_unit_is_found_and_no_other(
 
 def audited(table: pa.Table, labels: np.ndarray, scheme: FoldsConfig) -> Audit:
     folds = make_folds(table, labels, EMOTIONS, scheme)
-    without = np.full(len(labels), -1)
+    without = Turns.none(len(labels))
     return audit(table, labels, EMOTIONS, folds, without, without, scheme)
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.label_baselines import EMOTIONS, rows
+from features.context import Turns
 from features.manifest import normalise
 from orchestrator.config.sections import FoldsConfig, LeaveOneSessionOut, RandomRepeated
 from orchestrator.data.audit import audit
@@ -29,7 +30,7 @@ FILE = "report/label_baselines.csv"
 def audit_of(scheme: FoldsConfig) -> Audit:
     table = normalise(pa.Table.from_pylist(rows()))
     labels = np.asarray([EMOTIONS.index(emotion) for emotion in table["emotion"].to_pylist()])
-    without = np.full(len(labels), -1)
+    without = Turns.none(len(labels))
     folds = make_folds(table, labels, EMOTIONS, scheme)
     return audit(table, labels, EMOTIONS, folds, without, without, scheme)
 
