@@ -17,7 +17,6 @@ from typing import Any
 from features.sets import FEATURES, FeatureConfig
 from features.signal import FRAMES_PER_SECOND
 from features.storage import Storage
-from orchestrator import report
 from orchestrator.config.sections import Configuration
 from orchestrator.config.study import REPORT, Study, raise_all
 from orchestrator.data.prepare import Plan
@@ -152,7 +151,8 @@ def _changed(runs: list[PlannedRun]) -> Iterator[str]:
 def run_study(study: Study, narrator: Narrator) -> FinishedStudy:
     """Run a study to its end, or resume it, and write its page.
 
-    If too many trials of a sweep in a row fail, the other sweeps still run.
+    If too many trials of a sweep in a row fail, the other sweeps still run. The sweeps get no
+    reports of their own, because each report takes seconds. `ser report` writes them.
 
     Raises ConfigError before anything is computed if a sweep cannot run; LeaseError if another
     driver works on the study.
@@ -165,9 +165,7 @@ def run_study(study: Study, narrator: Narrator) -> FinishedStudy:
         with Connection() as connection:
             for number, planned in enumerate(runs, start=1):
                 narrator.say(f"sweep {number} of {len(runs)}: {planned.name}")
-                sweep = _finish(planned, connection, narrator, failures)
-                report.build(sweep.ledger, sweep.findings)
-                sweeps[planned.name] = sweep
+                sweeps[planned.name] = _finish(planned, connection, narrator, failures)
             for planned in runs:
                 if study.seeds and planned.name in failures:
                     narrator.say(f"{planned.name}: no training with other seeds, because it failed")

@@ -193,8 +193,11 @@ def print_costs(costs: dict[str, Any]) -> None:
 
 
 def print_study(study: "FinishedStudy") -> None:
-    """The scores of the sweeps of a study, and the place of its page."""
-    columns = ("sweep", "model", "trials", "nested UA", "95 % over folds", "best UA, pooled")
+    """The scores of the sweeps of a study, and the place of its page.
+
+    Nested UA is the mean over folds with its t interval, best UA is pooled over test utterances.
+    """
+    columns = ("sweep", "model", "trials", "nested UA (95 %)", "best UA")
     table = Table(*columns, title=study.name, title_justify="left")
     for sweep in study.sweeps:
         scores = sweep.scores()
@@ -204,9 +207,9 @@ def print_study(study: "FinishedStudy") -> None:
             sweep.name,
             sweep.record.model,
             ", ".join(f"{count} {status}" for status, count in scores["trials"].items() if count),
-            f"{mean['value']:.3f}" if mean else "",
-            _span(mean) if mean else "",
+            f"{mean['value']:.3f} ({_span(mean)})" if mean else "",
             f"{best['pooled']['ua']['value']:.3f}" if best else "",
         )
     Console(markup=False, emoji=False).print(table)
+    print("nested UA: mean over folds. Best UA: of the best configuration, pooled")
     print(f"report: {study.storage.root}")
