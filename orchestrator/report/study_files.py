@@ -31,7 +31,6 @@ def scores_csv(study: Study, costs: dict[str, SearchCost]) -> bytes:
             "estimate": "optimistic" if entry.record.optimistic else "nested",
             **{f"trials_{status}": count for status, count in cost.counts.items()},
             "fold_epochs": cost.fold_epochs,
-            "seconds": cost.seconds,
         }
         if findings.best is not None:
             best = findings.best

@@ -40,8 +40,12 @@ def write_study(folder: Path, raw: dict[str, Any]) -> Path:
     return path
 
 
+TABLES = ("scores.csv", "pairs.csv", "predictions.parquet", "tables.tex", "paragraph.txt")
+"""The files of a study's page that hold no timings."""
+
+
 def study_outcome(folder: Path) -> dict[str, Any]:
     """Everything of a study except timings: the outcome of each run, and the study's tables."""
     runs = {path.parent.name: path.parent for path in folder.glob("*/sweep.json")}
-    tables = {path.name: path.read_bytes() for path in (folder / "report").glob("*.csv")}
+    tables = {name: (folder / "report" / name).read_bytes() for name in TABLES}
     return {name: outcome(Ledger(Storage.open(str(path)))) for name, path in runs.items()} | tables
