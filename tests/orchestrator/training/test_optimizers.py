@@ -73,18 +73,18 @@ def test_a_worker_imports_neither_dynamo_nor_scikit_learn() -> None:
     script = """
 import sys
 import numpy as np
+from features.context import Turns
 from orchestrator.config.parsing import parse
 from orchestrator.data.dataset import Dataset
 from orchestrator.data.folds import Fold
 from orchestrator.training.runs import fold_run
 
-labels, absent = np.arange(12) % 2, np.full(12, -1)
+labels, turns, unknown = np.arange(12) % 2, Turns.none(12), np.full((2, 12), -1)
 offsets = np.arange(13) * 4
 names = [str(row) for row in range(12)]
 frames = np.random.default_rng(0).normal(size=(48, 6)).astype(np.float32)
 dataset = Dataset(
-    frames, offsets, None, labels, absent, absent, np.stack([absent, absent]), names, names,
-    ("a", "b"),
+    frames, offsets, None, labels, turns, turns, unknown, names, names, ("a", "b"),
 )
 parts = np.split(np.arange(12), 3)
 for optimizer in ("adam", "nadam"):
