@@ -15,7 +15,9 @@ from pathlib import Path
 import torch
 
 import orchestrator
+from features import context
 from orchestrator.config.parsing import parse
+from orchestrator.data.dataset import Dataset
 from orchestrator.training.gradient import GradientRun
 from orchestrator.training.runs import fold_run
 
@@ -25,8 +27,13 @@ EPOCHS = 2  # that are timed, after one that sets things up
 def main(file: str) -> None:
     """Print the file of the code, and the median of `EPOCHS`, as JSON."""
     torch.set_num_threads(1)
-    values, fold, dataset = pickle.loads(Path(file).read_bytes())  # noqa: S301 (our own file)
-    run = fold_run(fold, dataset, parse(values))
+    values, fold, fields = pickle.loads(Path(file).read_bytes())  # noqa: S301 (our own file)
+    if hasattr(context, "Turns"):  # not in earlier commits
+        for name in ("own", "other"):
+            takers = (fields[name] >= 0).nonzero()[0]
+            turns = context.Turns.of(takers, fields[name][takers], len(fields[name]))
+            fields[name] = turns
+    run = fold_run(fold, Dataset(**fields), parse(values))
     assert isinstance(run, GradientRun)
     seconds = []
     for number in range(EPOCHS + 1):

@@ -64,7 +64,10 @@ def write_cases(folder: Path, target: Path, nemo: str | None) -> dict[str, Path]
         plan = plan_folds(configuration)
         data = prepare(plan, Storage.open(configuration.storage), lambda done, total, error: None)
         file = target / f"case-{number}.pickle"
-        content = (configuration.resolved(), data.folds[0], data.dataset)
+        fields = {f.name: getattr(data.dataset, f.name) for f in dataclasses.fields(data.dataset)}
+        # Earlier commits have the row of the one context turn of each utterance.
+        fields |= {name: fields[name].newest for name in ("own", "other")}
+        content = (configuration.resolved(), data.folds[0], fields)
         file.write_bytes(pickle.dumps(content))
         files[name] = file
     return files
