@@ -50,16 +50,7 @@ def attention(inspection: pa.Table, classes: list[str], pooling: int) -> go.Figu
     rows = sorted(_shown(inspection), key=lambda row: classes.index(row["truth"]))
     if over_turns(inspection):
         return _attention_over_turns(rows)
-    figure = make_subplots(
-        rows=len(rows),
-        cols=1,
-        specs=[[{"secondary_y": True}]] * len(rows),
-        vertical_spacing=0.28 / len(rows),
-        subplot_titles=[text(f"{row['truth']}: {row['utterance']}") for row in rows],
-    )
-    height = 60 + 210 * len(rows)
-    legend = {"y": -80 / height, "yanchor": "top"}  # above, it would cover the first title
-    figure.update_layout(template=None, height=height, hovermode="closest", legend=legend)
+    figure = _panels(rows, specs=[[{"secondary_y": True}]] * len(rows))
     for number, row in enumerate(rows, start=1):
         panel = {"row": number, "col": 1}
         picture = np.reshape(row["picture"], (-1, row["bands"]))  # (frames, bands)
@@ -103,17 +94,24 @@ def attention(inspection: pa.Table, classes: list[str], pooling: int) -> go.Figu
     return figure
 
 
-def _attention_over_turns(rows: list[dict[str, Any]]) -> go.Figure:
-    """A panel for each utterance: the weights of the turns before, by speaker."""
+def _panels(rows: list[dict[str, Any]], **options: Any) -> go.Figure:
+    """An empty panel for each utterance, with its class and name. `options` are plotly's."""
     figure = make_subplots(
         rows=len(rows),
         cols=1,
         vertical_spacing=0.28 / len(rows),
         subplot_titles=[text(f"{row['truth']}: {row['utterance']}") for row in rows],
+        **options,
     )
     height = 60 + 210 * len(rows)
     legend = {"y": -80 / height, "yanchor": "top"}  # above, it would cover the first title
     figure.update_layout(template=None, height=height, hovermode="closest", legend=legend)
+    return figure
+
+
+def _attention_over_turns(rows: list[dict[str, Any]]) -> go.Figure:
+    """A panel for each utterance: the weights of the turns before, by speaker."""
+    figure = _panels(rows)
     for number, row in enumerate(rows, start=1):
         for curve, colour in zip(row["attention"], PALETTE, strict=False):
             weights = curve["weights"]
