@@ -1,6 +1,6 @@
 """The parts of a feature set: its configuration class and its registry entry."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Annotated
@@ -8,6 +8,8 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
+
+from features.errors import shorten
 
 SEARCHABLE = Field(json_schema_extra={"searchable": True})
 """Marks a key that a search may set."""
@@ -88,3 +90,13 @@ class FeatureSet:
 def versions(*libraries: str) -> tuple[str, ...]:
     """The names and versions of `libraries`, and of those that read all audio."""
     return tuple(f"{name} {version(name)}" for name in (*libraries, "soundfile", "soxr"))
+
+
+def finite(values: npt.NDArray[np.floating], names: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Functionals of an utterance, (1, columns), as float32. `names` are those of the columns.
+
+    Raises ValueError, with the names, if values are NaN or infinite.
+    """
+    if bad := [names[column] for column in np.flatnonzero(~np.isfinite(values[0])).tolist()]:
+        raise ValueError(f"openSMILE returned values that are not finite: {shorten(bad)}")
+    return np.ascontiguousarray(values, dtype=np.float32)

@@ -16,8 +16,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from features.errors import shorten
-from features.sets.base import SEARCHABLE, FeatureConfig, FeatureSet, versions
+from features.sets.base import SEARCHABLE, FeatureConfig, FeatureSet, finite, versions
 from features.signal import SAMPLE_RATE, clip, prepare
 
 DIMS = 6373
@@ -65,13 +64,7 @@ def extract(samples: npt.NDArray[np.floating], sample_rate: int) -> npt.NDArray[
     processes, not threads: openSMILE calls Python at each frame.
     """
     signal = clip(prepare(samples, sample_rate, MIN_SAMPLES))
-    values = _smile()(signal, SAMPLE_RATE)[0].T  # (1, 6373)
-    bad = np.flatnonzero(~np.isfinite(values[0]))
-    if len(bad):
-        names = columns()
-        reason = shorten([names[index] for index in bad])
-        raise ValueError(f"openSMILE returned values that are not finite: {reason}")
-    return np.ascontiguousarray(values, dtype=np.float32)
+    return finite(_smile()(signal, SAMPLE_RATE)[0].T, columns())
 
 
 FEATURE_SET = FeatureSet(

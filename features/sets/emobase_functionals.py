@@ -13,8 +13,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from features.errors import shorten
-from features.sets.base import SEARCHABLE, FeatureConfig, FeatureSet, versions
+from features.sets.base import SEARCHABLE, FeatureConfig, FeatureSet, finite, versions
 from features.signal import SAMPLE_RATE, clip, prepare
 
 MIN_SAMPLES = 640
@@ -88,11 +87,7 @@ def extract(samples: npt.NDArray[np.floating], sample_rate: int) -> npt.NDArray[
     processes, not threads: openSMILE calls Python at each frame.
     """
     signal = clip(prepare(samples, sample_rate, MIN_SAMPLES))
-    values = _smile()(signal, SAMPLE_RATE)[0].T  # (1, 988)
-    bad = [name for name, value in zip(COLUMNS, values[0], strict=True) if not np.isfinite(value)]
-    if bad:
-        raise ValueError(f"openSMILE returned values that are not finite: {shorten(bad)}")
-    return np.ascontiguousarray(values, dtype=np.float32)
+    return finite(_smile()(signal, SAMPLE_RATE)[0].T, COLUMNS)
 
 
 FEATURE_SET = FeatureSet(
