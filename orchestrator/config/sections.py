@@ -9,6 +9,9 @@ Each key declares what it decides, and whether a search may set it:
 The class variables `decides` and `searchable` are the section's defaults. A key with another role
 has a marker in its annotation. `role` reads both; the trial's id, the sweep's identity, the check
 of search spaces and the test of docs/configuration.md use it.
+
+A key that is newer than stored trials has the marker `ADDED`. Its default is the behaviour before
+the key existed, so a trial's id leaves out the key at its default.
 """
 
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -28,6 +31,7 @@ from features.sets import FeatureConfig
 SWEEP = Field(json_schema_extra={"decides": "sweep"})
 NOTHING = Field(json_schema_extra={"decides": "nothing", "searchable": False})
 NOT_SEARCHABLE = Field(json_schema_extra={"searchable": False})
+ADDED = Field(json_schema_extra={"added": True})
 
 
 class Role(NamedTuple):
@@ -196,6 +200,7 @@ class GradientTraining(TrainingConfig):
     patience: int = Field(20, ge=1)
     batch_size: int = Field(64, ge=1)
     balanced_batches: bool = False
+    class_weights: Annotated[Literal["none", "balanced"], ADDED] = "none"
     optimizer: Literal["adam", "nadam"] = "adam"
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
@@ -275,6 +280,21 @@ class Configuration(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _classes_balanced_once(self) -> "Configuration":
+        training = self.training
+        if (
+            isinstance(training, GradientTraining)
+            and training.balanced_batches
+            and training.class_weights == "balanced"
+        ):
+            raise ValueError(
+                "training.class_weights: 'balanced' with training.balanced_batches true would "
+                "correct the sizes of the classes twice. Set balanced_batches to false, or "
+                "class_weights to none"
+            )
+        return self
+
     def __reduce__(self) -> Any:  # `parse` makes the class at run time, so pickle cannot import it
         from orchestrator.config.parsing import parse
 
@@ -316,3 +336,12 @@ def role(section: type[BaseModel], key: str) -> Role:
         str(marks.get("decides", getattr(section, "decides", "trial"))),
         bool(marks.get("searchable", getattr(section, "searchable", False))),
     )
+
+
+def added_defaults(section: type[BaseModel]) -> dict[str, Any]:
+    """The default of each key of a section that is newer than stored trials (`ADDED`)."""
+    return {
+        key: field.get_default()
+        for key, field in section.model_fields.items()
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("added")
+    }

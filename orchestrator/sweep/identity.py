@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config.sections import Configuration
+from pydantic import BaseModel
+
+from orchestrator.config.sections import Configuration, added_defaults
 from orchestrator.data.folds import Fold
 from orchestrator.ledger.records import SweepRecord
 from orchestrator.ledger.seals import canonical_json
@@ -55,8 +57,16 @@ def trial_id(
     replicas : workers that train one fold together
     """
     parts = [(fold.name, (fold.train, fold.validation, fold.test)) for fold in folds]
+    decided = configuration.decided("trial")
+    for name, values in decided.items():
+        defaults = _added_defaults(configuration, name)
+        decided[name] = {
+            key: value
+            for key, value in values.items()
+            if key not in defaults or value != defaults[key]
+        }
     content = {
-        **configuration.decided("trial"),
+        **decided,
         "parts": [[name, *([ids[row] for row in part] for part in of)] for name, of in parts],
         "data": fingerprint,
         "replicas": replicas,
@@ -71,11 +81,13 @@ def changes(record: SweepRecord, now: SweepRecord) -> list[str]:
     """
     from orchestrator.config.parsing import parse
 
-    kept = parse(now.configuration).decided("trial", "sweep")
-    before = {name: record.configuration.get(name) for name in kept}
+    configuration = parse(now.configuration)
+    kept = configuration.decided("trial", "sweep")
+    before: dict[str, Any] = {name: record.configuration.get(name) for name in kept}
     for name, value in kept.items():
         if isinstance(value, dict) and isinstance(before[name], dict):
-            before[name] = {key: record.configuration[name].get(key) for key in value}
+            stored = _added_defaults(configuration, name) | before[name]
+            before[name] = {key: stored.get(key) for key in value}
     return [
         *differences(before, kept),
         *differences({"data": record.fingerprint}, {"data": now.fingerprint}),
@@ -83,6 +95,12 @@ def changes(record: SweepRecord, now: SweepRecord) -> list[str]:
         *differences({"replicas": record.replicas}, {"replicas": now.replicas}),
         *differences({"code": record.code}, {"code": now.code}),
     ]
+
+
+def _added_defaults(configuration: Configuration, name: str) -> dict[str, Any]:
+    """The defaults of the keys of section `name` that are newer than stored trials."""
+    section = getattr(configuration, name)
+    return added_defaults(type(section)) if isinstance(section, BaseModel) else {}
 
 
 def differences(before: Any, now: Any, key: str = "") -> list[str]:

@@ -34,6 +34,18 @@ def make_batch(dataset: Dataset, pieces: Pieces) -> Batch:
     )
 
 
+def balanced_weights(labels: Indices, classes: int) -> torch.Tensor:
+    """Return the weight of each class in the loss, (classes,) float32: n / (k n_c).
+
+    This is scikit-learn's `balanced`, for n labels of k classes, and n_c > 0 labels of class c. The
+    mean weight of the labels is 1, and all classes have the same total weight.
+
+    labels : (n,) number of each piece's class
+    """
+    weights = len(labels) / (classes * np.bincount(labels, minlength=classes))
+    return torch.from_numpy(weights.astype(np.float32))
+
+
 def training_batches(
     labels: Indices, size: int, balanced: bool, generator: np.random.Generator
 ) -> list[Indices]:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from orchestrator.config.sections import GradientTraining
 from orchestrator.data.dataset import Indices, Pieces
-from orchestrator.training.batches import make_batch, training_batches
+from orchestrator.training.batches import balanced_weights, make_batch, training_batches
 from orchestrator.training.fold_run import FoldRun, Row, TrainingError
 from orchestrator.training.optimizers import Optimizer
 from orchestrator.training.seeds import derived_seed, seeded
@@ -38,6 +38,10 @@ class GradientRun(FoldRun):
         assert isinstance(self.config.training, GradientTraining)
         self.training = self.config.training
         self.pieces = self.dataset.pieces(self.fold.train)
+        self.class_weights: Tensor | None = None
+        if self.training.class_weights == "balanced":
+            labels, classes = self.dataset.labels[self.pieces.rows], len(self.dataset.classes)
+            self.class_weights = balanced_weights(labels, classes).to(self.device)
         parameters = list(self.model.parameters())
         for parameter in parameters:
             # If a batch is too small for all replicas, some have no pieces. Their gradients must
@@ -99,7 +103,7 @@ class GradientRun(FoldRun):
         logits = embeddings = torch.empty(0, 0)
         self.model.zero_grad(set_to_none=False)
         if len(mine.rows):
-            logits, embeddings = self._backward(mine, len(pieces.rows))
+            logits, embeddings = self._backward(mine, pieces)
         if self.replica.size > 1:
             logits, embeddings = self._combine(logits, embeddings, len(pieces.rows))
         if not torch.isfinite(logits).all():
@@ -112,11 +116,12 @@ class GradientRun(FoldRun):
         self.model.after_step(embeddings, labels.to(self.device, non_blocking=True))
         return logits
 
-    def _backward(self, pieces: Pieces, size: int) -> tuple[Tensor, Tensor]:
-        """Add the gradients of this replica's share of a batch of `size`.
+    def _backward(self, pieces: Pieces, whole: Pieces) -> tuple[Tensor, Tensor]:
+        """Add the gradients of this replica's share, `pieces`, of the batch `whole`.
 
-        Returns its logits, on the CPU, and its embeddings.
+        Returns the logits of the share, on the CPU, and its embeddings.
         """
+        size = len(whole.rows)
         batch = make_batch(self.dataset, pieces).to(self.device)
         speakers = torch.from_numpy(self.speaker_of[pieces.rows]).to(self.device, non_blocking=True)
         with self.precision():
@@ -125,8 +130,15 @@ class GradientRun(FoldRun):
         # The sum over replicas is then the mean over the batch, even if the shares differ in size.
         logits = output.logits.float()
         loss = nn.functional.cross_entropy(
-            logits, batch.labels, reduction="sum", label_smoothing=self.training.label_smoothing
+            logits,
+            batch.labels,
+            self.class_weights,
+            reduction="sum",
+            label_smoothing=self.training.label_smoothing,
         )
+        if self.class_weights is not None:  # the weighted mean divides by the batch's total weight
+            labels = torch.from_numpy(self.dataset.labels[whole.rows]).to(self.device)
+            loss = loss * (size / self.class_weights[labels].sum())
         if (extra := self.model.extra_loss(output, batch.labels, speakers)) is not None:
             loss = loss + extra
         loss = loss / size

@@ -117,6 +117,12 @@ def test_each_model_brings_its_features_and_its_published_training(name: str) ->
             "corpus.only.session: .*at least 1 item",
         ),
         (of("ssa_crnn_r", training={"batch_size": 41}), "batch_size: must be a multiple of the 2"),
+        (
+            of("acrnn", training={"class_weights": "balanced"}),
+            "training.class_weights: 'balanced' with training.balanced_batches true would .* twice",
+        ),
+        (of("iaan", training={"class_weights": [1, 2]}), "training.class_weights: input should be"),
+        (of("linear_svm", training={"class_weights": "balanced"}), "class_weights: unknown key"),
     ],
 )
 def test_a_value_that_the_model_would_ignore_is_an_error(raw: object, message: str) -> None:

@@ -15,6 +15,7 @@ from orchestrator.sweep.identity import CODE, changes, code, code_digest, combin
 DECISIVE: list[dict[str, Any]] = [
     {"training.seed": 1},
     {"training.epochs": 5},
+    {"training.class_weights": "balanced"},
     {"model.dropout": 0.3},
     {"model.name": "bigru_att"},
     {"features.pool": 1},
@@ -52,6 +53,28 @@ def test_a_trial_id_depends_on_everything_that_decides_the_results_and_on_nothin
         trial_id(configuration, folds, dataset.ids[::-1], "data"),
     }
     assert len(others | {reference}) == len(DECISIVE) + 4 + 1
+
+
+def test_a_key_that_is_newer_than_stored_trials_does_not_change_their_ids(
+    dataset: Dataset, folds: list[Fold]
+) -> None:
+    """The id, and the record, are those of the version before `training.class_weights`."""
+    configuration = parse(
+        {
+            "name": "old",
+            "corpus": {"root": "nowhere.csv", "classes": ["ang", "hap", "neu", "sad"]},
+            "model": {"name": "acrnn"},
+        }
+    )
+    assert trial_id(configuration, folds, dataset.ids, "data") == "f1a081396e"
+    stored = record(configuration)
+    del stored.configuration["training"]["class_weights"]
+    assert changes(stored, record(configuration)) == []
+    other = {"training.class_weights": "balanced", "training.balanced_batches": False}
+    assert (
+        "training.class_weights was 'none' and is now 'balanced'"
+        in changes(stored, record(configuration.with_values(other)))
+    )  # fmt: skip
 
 
 @pytest.fixture

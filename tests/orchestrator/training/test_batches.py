@@ -4,7 +4,12 @@ import numpy as np
 
 from features.context import ABSENT
 from orchestrator.data.dataset import Dataset
-from orchestrator.training.batches import evaluation_batches, make_batch, training_batches
+from orchestrator.training.batches import (
+    balanced_weights,
+    evaluation_batches,
+    make_batch,
+    training_batches,
+)
 
 
 def test_a_batch_holds_turns_and_their_context(dataset: Dataset) -> None:
@@ -58,3 +63,13 @@ def test_balanced_batches_have_the_same_number_of_each_class() -> None:
     for name in range(4):  # pieces of the same class repeat equally often, or once more
         assert np.ptp(times[labels == name]) <= 1
         assert times[labels == name].min() >= 1
+
+
+def test_balanced_weights_are_those_of_scikit_learn() -> None:
+    from sklearn.utils.class_weight import compute_class_weight
+
+    labels = np.repeat([2, 0, 3, 1], [50, 20, 3, 33])
+    weights = balanced_weights(labels, 4)
+    expected = compute_class_weight("balanced", classes=np.arange(4), y=labels)
+    np.testing.assert_allclose(weights.numpy(), expected, rtol=1e-7)
+    assert weights.numpy()[labels].mean() == np.float32(1)

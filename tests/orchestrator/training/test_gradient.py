@@ -126,7 +126,7 @@ def test_smoothed_labels_share_a_tenth_among_all_classes(
     )
     run, other = (gradient_run(folds[0], dataset, smooth) for _ in range(2))
     pieces = run.pieces.take(np.arange(20))
-    run._backward(pieces, 20)
+    run._backward(pieces, pieces)
     batch = make_batch(dataset, pieces)
     output = other.model(batch.current, batch.own, batch.other)
     logarithms = torch.log_softmax(output.logits, dim=1)
@@ -135,6 +135,56 @@ def test_smoothed_labels_share_a_tenth_among_all_classes(
     loss = -((0.9 * truth + 0.1 / count) * logarithms).sum(1).mean()
     loss.backward()
     for mine, expected in zip(run.model.parameters(), other.model.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, expected.grad)
+
+
+@pytest.mark.parametrize("name", ["iaan", "ssa_crnn_r"])
+def test_class_weights_make_the_loss_the_weighted_mean_of_the_batch(
+    name: str, dataset: Dataset, folds: list[Fold], configuration: Configuration
+) -> None:
+    """The weights are scikit-learn's, from the pieces of the training part alone."""
+    from sklearn.utils.class_weight import compute_class_weight
+
+    data, plain = in_form(name, dataset), with_model(configuration, name, balanced_batches=False)
+    values = {"training.label_smoothing": 0.1, "model.dropout": 0.0}
+    config = plain.with_values(values | {"training.class_weights": "balanced"})
+    run, other = (gradient_run(folds[0], data, config) for _ in range(2))
+    # Ten pieces of the first class and two of the others: the batch is not like the training part.
+    labels = data.labels[run.pieces.rows]
+    chosen = [np.flatnonzero(labels == c)[: 10 if c == 0 else 2] for c in range(4)]
+    pieces = run.pieces.take(np.concatenate(chosen))
+    run._backward(pieces, pieces)
+    batch = make_batch(data, pieces)
+    output = other.model(batch.current, batch.own, batch.other)
+    weights = compute_class_weight("balanced", classes=np.arange(4), y=labels)
+    assert np.ptp(weights) > 0.1
+    weight = torch.from_numpy(weights).float()
+    loss = torch.nn.functional.cross_entropy(
+        output.logits, batch.labels, weight, label_smoothing=0.1
+    )
+    speakers = torch.from_numpy(other.speaker_of[pieces.rows])
+    extra = other.model.extra_loss(output, batch.labels, speakers)  # has no weights
+    if extra is not None:
+        loss = loss + extra / len(pieces.rows) + output.penalty
+    loss.backward()
+    for mine, expected in zip(run.model.parameters(), other.model.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, expected.grad)
+
+
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_the_gradients_of_replicas_sum_to_the_gradient_of_one_process(
+    weights: str, dataset: Dataset, folds: list[Fold], configuration: Configuration
+) -> None:
+    """Shares of 7 and 6 pieces, with other shares of the classes."""
+    values = {"training.class_weights": weights, "model.dropout": 0.0}
+    alone, shared = (
+        gradient_run(folds[0], dataset, configuration.with_values(values)) for _ in range(2)
+    )
+    batch = alone.pieces.take(np.arange(13))
+    alone._backward(batch, batch)
+    for index in range(2):  # a second share adds its gradients, as the sum over replicas does
+        shared._backward(batch.take(np.arange(index, 13, 2)), batch)
+    for mine, expected in zip(shared.model.parameters(), alone.model.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, expected.grad)
 
 
@@ -178,7 +228,8 @@ def test_the_speaker_loss_and_the_penalty_are_part_of_the_gradient(
         values = {f"model.{key}": value for key, value in changed.items()}
         run = gradient_run(folds[0], data, config.with_values(values))
         run.model.train()
-        run._backward(run.pieces.take(np.arange(12)), 12)
+        pieces = run.pieces.take(np.arange(12))
+        run._backward(pieces, pieces)
         return {n: p.grad.clone() for n, p in run.model.named_parameters() if p.grad is not None}
 
     plain = gradients(speaker_weight=0.0, regularizer="penalty", regularizer_weight=0.0)
@@ -198,7 +249,7 @@ def test_the_local_losses_of_mdnn_are_part_of_the_gradient(
     config = with_model(configuration, "mdnn").with_values({"model.dropout": 0.0})
     run, other = (gradient_run(folds[0], data, config) for _ in range(2))
     pieces = run.pieces.take(np.arange(20))
-    run._backward(pieces, 20)
+    run._backward(pieces, pieces)
     batch = make_batch(data, pieces)
     output = other.model(batch.current)
     assert output.parts.shape == (20, 6, len(data.classes))

@@ -64,7 +64,8 @@ def test_replicas_have_the_same_centres_from_the_whole_batch(
     assert isinstance(alone, GradientRun)
     count = len(alone.pieces.rows)
     size = next(size for size in range(8, count) if count % size == 1)
-    config = with_model(configuration, "adrnn", batch_size=size, balanced_batches=False)
+    training = {"balanced_batches": False, "class_weights": "balanced"}
+    config = with_model(configuration, "adrnn", batch_size=size, **training)
     given = (tmp_path, folds[0], data, config.resolved())
     processes.spawn(train_replica, given, nprocs=SIZE, join=True)
     states, steps, own = zip(
