@@ -129,10 +129,11 @@ def versions(*libraries: str) -> tuple[str, ...]:
 
 
 def finite(values: npt.NDArray[np.floating], names: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Functionals of an utterance, (1, columns), as float32. `names` are those of the columns.
+    """openSMILE's values of an utterance, (rows, columns), as float32. `names` are of the columns.
 
     Raises ValueError, with the names, if values are NaN or infinite.
     """
-    if bad := [names[column] for column in np.flatnonzero(~np.isfinite(values[0])).tolist()]:
+    columns = np.flatnonzero(~np.isfinite(values).all(axis=0)).tolist()
+    if bad := [names[column] for column in columns]:
         raise ValueError(f"openSMILE returned values that are not finite: {shorten(bad)}")
     return np.ascontiguousarray(values, dtype=np.float32)

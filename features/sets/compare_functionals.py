@@ -10,14 +10,14 @@ short, or if openSMILE returns a value that is not finite, the utterance is list
 and no value is filled in.
 """
 
-import functools
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from features.sets.base import SEARCHABLE, FeatureConfig, FeatureSet, Shape, finite, versions
-from features.signal import SAMPLE_RATE, clip, prepare
+from features.sets.smile import rows, smile
+from features.signal import prepare
 
 DIMS = 6373
 MIN_SAMPLES = 960
@@ -41,21 +41,9 @@ class CompareConfig(FeatureConfig):
         return FEATURE_SET
 
 
-@functools.cache
-def _smile() -> Any:
-    """openSMILE with ComParE's functionals."""
-    import opensmile
-
-    return opensmile.Smile(
-        opensmile.FeatureSet.ComParE_2016,
-        opensmile.FeatureLevel.Functionals,
-        sampling_rate=SAMPLE_RATE,
-    )
-
-
 def columns() -> tuple[str, ...]:
     """openSMILE's names of the 6373 columns, in its order."""
-    return tuple(_smile().feature_names)
+    return tuple(smile("ComParE_2016", "func").feature_names)
 
 
 def extract(samples: npt.NDArray[np.floating], sample_rate: int) -> npt.NDArray[np.float32]:
@@ -68,8 +56,8 @@ def extract(samples: npt.NDArray[np.floating], sample_rate: int) -> npt.NDArray[
     than 960 samples (60 ms) at 16 kHz, or if openSMILE returns values that are not finite. Use
     processes, not threads: openSMILE calls Python at each frame.
     """
-    signal = clip(prepare(samples, sample_rate, MIN_SAMPLES))
-    return finite(_smile()(signal, SAMPLE_RATE)[0].T, columns())
+    signal = prepare(samples, sample_rate, MIN_SAMPLES)
+    return finite(rows(smile("ComParE_2016", "func"), signal), columns())
 
 
 FEATURE_SET = FeatureSet(

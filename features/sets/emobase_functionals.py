@@ -7,14 +7,14 @@ the Munich versatile and fast open-source audio feature extractor", ACM Multimed
 that see an utterance as one vector use this set.
 """
 
-import functools
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from features.sets.base import SEARCHABLE, FeatureConfig, FeatureSet, Shape, finite, versions
-from features.signal import SAMPLE_RATE, clip, prepare
+from features.sets.smile import rows, smile
+from features.signal import prepare
 
 MIN_SAMPLES = 640
 """40 ms, one pitch frame of emobase: openSMILE returns no values for less."""
@@ -71,16 +71,6 @@ class FunctionalsConfig(FeatureConfig):
         return FEATURE_SET
 
 
-@functools.cache
-def _smile() -> Any:
-    """openSMILE with emobase's functionals."""
-    import opensmile
-
-    return opensmile.Smile(
-        opensmile.FeatureSet.emobase, opensmile.FeatureLevel.Functionals, sampling_rate=SAMPLE_RATE
-    )
-
-
 def extract(samples: npt.NDArray[np.floating], sample_rate: int) -> npt.NDArray[np.float32]:
     """Compute the functionals of one utterance.
 
@@ -91,8 +81,8 @@ def extract(samples: npt.NDArray[np.floating], sample_rate: int) -> npt.NDArray[
     than 640 samples (40 ms) at 16 kHz, or if openSMILE returns values that are not finite. Use
     processes, not threads: openSMILE calls Python at each frame.
     """
-    signal = clip(prepare(samples, sample_rate, MIN_SAMPLES))
-    return finite(_smile()(signal, SAMPLE_RATE)[0].T, COLUMNS)
+    signal = prepare(samples, sample_rate, MIN_SAMPLES)
+    return finite(rows(smile("emobase", "func"), signal), COLUMNS)
 
 
 FEATURE_SET = FeatureSet(

@@ -22,7 +22,8 @@ import numpy.typing as npt
 from pydantic import Field
 
 from features.sets.base import SEARCHABLE, FeatureConfig, FeatureSet, versions
-from features.signal import MIN_SAMPLES, SAMPLE_RATE, clip, prepare
+from features.sets.smile import rows, smile
+from features.signal import MIN_SAMPLES, prepare
 
 CONFIG_FILE = Path(__file__).with_name("emobase_lld45.conf")
 
@@ -75,10 +76,8 @@ class EmobaseConfig(FeatureConfig):
 @functools.cache
 def _smile() -> tuple[Any, list[int]]:
     """openSMILE with our configuration, and the index of each column in its output."""
-    import opensmile
-
-    smile = opensmile.Smile(str(CONFIG_FILE), "all", sampling_rate=SAMPLE_RATE)
-    return smile, [smile.feature_names.index(source) for source in _SOURCES.values()]
+    opensmile = smile(str(CONFIG_FILE), "all")
+    return opensmile, [opensmile.feature_names.index(source) for source in _SOURCES.values()]
 
 
 def extract(samples: npt.NDArray[np.floating], sample_rate: int) -> npt.NDArray[np.float32]:
@@ -92,9 +91,9 @@ def extract(samples: npt.NDArray[np.floating], sample_rate: int) -> npt.NDArray[
     shorter than 480 samples (30 ms) at 16 kHz. Use processes, not threads: openSMILE calls
     Python at each frame.
     """
-    signal = clip(prepare(samples, sample_rate))
-    smile, order = _smile()
-    values = smile(signal, SAMPLE_RATE)[0].T[:, order]  # (frames, 45)
+    signal = prepare(samples, sample_rate)
+    opensmile, order = _smile()
+    values = rows(opensmile, signal)[:, order]  # (frames, 45)
     if len(values) != (len(signal) - MIN_SAMPLES) // 160 + 2 or not np.isfinite(values).all():
         raise ValueError(f"openSMILE returned {len(values)} frames or a value that is not finite")
     return np.ascontiguousarray(values, dtype=np.float32)

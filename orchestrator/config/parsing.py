@@ -119,7 +119,11 @@ def wrong_shape(model: str, features: str, shapes: Iterable[str]) -> str:
     from ser_models import MODELS
 
     reads = MODELS[model].reads
-    fitting = [name for name, options in FEATURES.items() if reads in options.shapes]
+    fitting = [
+        f"{name} (with other options)" if name == features else name
+        for name, options in FEATURES.items()
+        if reads in options.shapes
+    ]
     return (
         f"features.name: {model} reads {SHAPES[reads]}, but {features} has "
         f"{' or '.join(SHAPES[shape] for shape in shapes)}. Sets that fit: {', '.join(fitting)}"

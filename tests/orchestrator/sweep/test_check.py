@@ -12,6 +12,7 @@ from orchestrator.config.parsing import parse
 from orchestrator.config.sections import Configuration
 from orchestrator.errors import ConfigError
 from orchestrator.sweep.check import check_model
+from ser_models import MODELS
 
 
 class DualConfig(FeatureConfig):
@@ -60,3 +61,22 @@ def test_the_network_has_the_dims_of_the_loaded_set() -> None:
 def test_a_set_that_cannot_be_read_is_named(level: str, model: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_model(with_level(level, {"name": model}), {"a": 2})
+
+
+LEVELS = {"frames": "low_level_descriptors", "vector": "functionals"}
+
+
+@pytest.mark.parametrize("model", [name for name in MODELS if MODELS[name].reads in LEVELS])
+def test_every_model_of_frames_or_vectors_reads_any_set_of_opensmile(model: str) -> None:
+    level = LEVELS[MODELS[model].reads]
+    raw = {"name": "x", "corpus": {"root": "m.csv", "classes": ["a", "b"]}}
+    for name in ("eGeMAPSv02", "emobase"):
+        features = {"name": "opensmile", "feature_set": name, "level": level}
+        configuration = parse({**raw, "model": {"name": model}, "features": features})
+        network = check_model(configuration, {"a": 2})
+        dims = configuration.features.load().dims
+        assert any(dims in weights.shape for weights in network.parameters()) or model == "mdnn"
+    (features["level"],) = set(LEVELS.values()) - {level}
+    other = parse({**raw, "model": {"name": model}, "features": features})
+    with pytest.raises(ConfigError, match=r"opensmile \(with other options\)"):
+        check_model(other, {"a": 2})
