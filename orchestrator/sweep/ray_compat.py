@@ -49,6 +49,9 @@ def set_environment(local: bool) -> None:
     """Set Ray's environment: less output and, for a local Ray, `TRAIN_ENVIRONMENT`."""
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # Tune 2.60 moves a trial's process into a folder of its own. Paths in a configuration, such as
+    # `features.feature_set`, are relative to the folder in which `ser` starts.
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     if local:
         os.environ.update(TRAIN_ENVIRONMENT)
         os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
