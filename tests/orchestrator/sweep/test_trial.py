@@ -1,5 +1,6 @@
 """Trials on a real Ray: the number of workers does not change results."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ray.exceptions import RayActorError
 from ray.train import WorkerGroupError
 from safetensors.torch import load
 
+from features.sets.emobase_lld45 import CONFIG_FILE
 from features.storage import Storage
 from orchestrator.config.parsing import parse
 from orchestrator.config.sections import Configuration
@@ -27,7 +29,7 @@ from orchestrator.sweep.resources import Resources
 from orchestrator.sweep.run import run
 from orchestrator.sweep.trial import _run
 from orchestrator.training.runs import fold_run
-from tests.support.sweeps import outcome, sections
+from tests.support.sweeps import NAME, configure, outcome, sections, ser
 
 FOLDS = ("Ses01", "Ses02", "Ses03")
 TWO_FOLDS = {"scheme": "random_repeated", "folds": 2}
@@ -216,3 +218,17 @@ def test_workers_form_a_grid_of_folds_and_replicas(
     assert names(1) == [["s0", "s1", "s2"]]
     assert names(2) == [["s0", "s2"], ["s1"]]
     assert names(3) == [["s0"], ["s1"], ["s2"]]
+
+
+def test_a_path_of_a_feature_set_is_relative_to_the_folder_of_the_driver(
+    spoken: Path, tmp_path: Path
+) -> None:
+    """A trial's process reads the file too. Tune would start it in another folder."""
+    shutil.copy(CONFIG_FILE, tmp_path / "mine.conf")
+    features = {"name": "opensmile", "feature_set": "mine.conf", "level": "low_level_descriptors"}
+    training = {"epochs": 1}
+    config = configure(tmp_path, spoken, features=features, training=training, search=None)
+    done = ser("train", config, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (record,) = Ledger(Storage.open(str(tmp_path / "runs" / NAME))).trials()
+    assert record.status == "complete", record.reason
