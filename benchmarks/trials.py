@@ -33,6 +33,7 @@ from features.storage import Storage
 from orchestrator.config.parsing import load, parse
 from orchestrator.config.sections import Configuration
 from orchestrator.data.corpus import read_corpus
+from orchestrator.data.dataset import features_key
 from orchestrator.data.prepare import Prepared, plan_folds, prepare
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.progress import Narrator
@@ -67,7 +68,7 @@ def _start(storage: str, configuration: dict[str, Any]) -> None:
 
 def _train(trial: tuple[dict[str, Any], int]) -> None:
     configuration, epochs = parse(trial[0]), trial[1]
-    dataset = _prepared.datasets[configuration.features.normalize]
+    dataset = _prepared.datasets[features_key(configuration.features)]
     runs = [fold_run(fold, dataset, configuration) for fold in _prepared.folds]
     for _ in range(epochs):
         for run in runs:

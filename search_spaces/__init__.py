@@ -158,6 +158,24 @@ class Space(BaseModel):
             point |= {**self._opening(key), key: allowed[0]}
         return point
 
+    def points_of(self, section: str) -> list[dict[str, Any]]:
+        """All points of the parameters of one section of a configuration, without other keys.
+
+        A section without parameters has one point, which is empty. Raises SpaceError for a range
+        that cannot be counted.
+        """
+        needed: set[str] = set()
+        for name in reversed(self.parameters):
+            if name in needed or name.startswith(f"{section}."):
+                needed |= {name, *self.parameters[name].when}
+        kept = {name: each for name, each in self.parameters.items() if name in needed}
+        points: list[dict[str, Any]] = []
+        for point in Space.model_construct(first={}, parameters=kept).grid():
+            own = {key: value for key, value in point.items() if key.startswith(f"{section}.")}
+            if own not in points:
+                points.append(own)
+        return points
+
     def grid(self) -> list[dict[str, Any]]:
         """All points, with `first` at the front."""
         points = [self.first] if self.first else []

@@ -120,16 +120,19 @@ def corpus(
 
 @app.command()
 def extract(config: ConfigFile, overrides: Overrides = []) -> None:  # noqa: B006
-    """Compute the features that are missing, and nothing else."""
+    """Compute the missing features of all feature sets that the run reads, and nothing else."""
     from features.extract import extract as extract_features
+    from features.extract import extraction_hash
     from features.storage import Storage
     from features.store import check_errors
     from orchestrator import load
     from orchestrator.data.corpus import read_corpus
     from orchestrator.progress import Narrator
+    from orchestrator.sweep.check import load_searched, searched_features
     from orchestrator.sweep.extraction import extraction
 
     configuration = load(config, overrides)
+    sets = searched_features(configuration, load_searched(configuration))
     manifest = read_corpus(configuration.corpus).manifest
     narrator = Narrator()
     storage = Storage.open(configuration.storage).child("features")
@@ -137,15 +140,15 @@ def extract(config: ConfigFile, overrides: Overrides = []) -> None:  # noqa: B00
     def progress(done: int, total: int, error: str | None) -> None:
         narrator.bar("features", done, total)
 
-    with narrator.bars():
-        store = extract_features(
-            manifest, configuration.features, storage, progress, compute=extraction()
-        )
-    errors = store.errors()
-    print(f"{len(manifest.table) - len(errors)} utterances have features in {store.storage.root}")
-    check_errors(store, configuration.features)
-    for name, file, reason in errors:
-        narrator.say(f"no features: {name} ({file}): {reason}")
+    for features in {extraction_hash(each): each for each in sets}.values():
+        with narrator.bars():
+            store = extract_features(manifest, features, storage, progress, compute=extraction())
+        errors = store.errors()
+        count = len(manifest.table) - len(errors)
+        print(f"{count} utterances have features in {store.storage.root}")
+        check_errors(store, features)
+        for name, file, reason in errors:
+            narrator.say(f"no features: {name} ({file}): {reason}")
 
 
 @app.command()

@@ -305,10 +305,17 @@ class Configuration(Section):
         return self.model_dump(mode="json")
 
     def with_values(self, values: dict[str, Any]) -> "Configuration":
-        """A copy with dotted keys set. Raises ConfigError if a value does not fit."""
+        """A copy with dotted keys set. Raises ConfigError if a value does not fit.
+
+        Another `features.name` selects a set with other options: they have the set's defaults,
+        except for `max_errors`, which is a limit of the run.
+        """
         from orchestrator.config.parsing import parse, set_key
 
         raw = self.resolved()
+        name = values.get("features.name", self.features.name)
+        if name != self.features.name:
+            raw["features"] = {"name": name, "max_errors": self.features.max_errors}
         for key, value in values.items():
             set_key(raw, key, value)
         return parse(raw)
@@ -329,7 +336,9 @@ class Configuration(Section):
 
 
 def role(section: type[BaseModel], key: str) -> Role:
-    """The role of a key of a section."""
+    """The role of a key of a section. The feature set itself may be searched."""
+    if key == "name" and issubclass(section, FeatureConfig):
+        return Role("trial", True)
     extra = section.model_fields[key].json_schema_extra
     marks: dict[str, Any] = extra if isinstance(extra, dict) else {}
     return Role(

@@ -9,10 +9,16 @@ import torch
 from numpy.typing import NDArray
 
 from features.context import Turns
+from features.sets import FeatureConfig
 from features.statistics import Statistics
 from ser_models.sequences import Padded
 
 Indices = NDArray[np.int64]
+
+
+def features_key(features: FeatureConfig) -> str:
+    """The key of the data that a configuration reads, among the data of a run."""
+    return features.model_dump_json()
 
 
 class Pieces(NamedTuple):

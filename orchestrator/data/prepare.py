@@ -1,6 +1,7 @@
 """From a configuration to the data that its trials share."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,12 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from features import pool
 from features.context import ABSENT, Indices, Turns, previous_turns, random_turns, turns_before
 from features.copies import content_numbers
-from features.extract import Compute, extract
+from features.extract import Compute, extract, extraction_hash
 from features.manifest import Manifest
 from features.sets import FeatureConfig
 from features.sets.base import by_speaker
@@ -24,7 +24,7 @@ from orchestrator.data.audit import AuditError, audit
 from orchestrator.data.copies import audit_copies
 from orchestrator.data.corpus import Corpus, read_corpus
 from orchestrator.data.coverage import speaker_coverage
-from orchestrator.data.dataset import Dataset
+from orchestrator.data.dataset import Dataset, features_key
 from orchestrator.data.folds import Fold, make_folds
 from orchestrator.data.schemes import SCHEMES
 from orchestrator.data.statistics import summarise_corpus
@@ -38,11 +38,11 @@ class Plan:
     """A corpus and its folds, before any audio is opened.
 
     own, other : rows of the context turns that the model reads
-    normalize : the values of `features.normalize` that the run uses, the configured one first
+    features : the sections `features` of all trials
     """
 
     configuration: Configuration
-    normalize: tuple[str, ...]
+    features: tuple[FeatureConfig, ...]
     corpus: Corpus
     folds: list[Fold]
     audit: Audit
@@ -60,42 +60,54 @@ class Plan:
 class Prepared:
     """The data that every trial of a run shares.
 
-    datasets : by value of `features.normalize`, the configured one first. They share all arrays but
-        `frames`, and `frames` too if both values keep them as extracted
-    fingerprint : SHA-1 of all data that trials read or write down: features, classes and context
+    datasets : by `features_key`. Those of one feature set share all arrays but `frames`, and
+        `frames` too if they keep them as extracted
+    fingerprints : by `features_key`: SHA-1 of all data that trials with these features read or
+        write down: features, classes and context
     notes : those of the plan, and sentences about the features
     """
 
     datasets: Mapping[str, Dataset]
     folds: list[Fold]
-    fingerprint: str
+    fingerprints: Mapping[str, str]
     summary: CorpusSummary
     audit: Audit
     notes: list[str]
 
     @property
     def dataset(self) -> Dataset:
-        """The dataset of the configured value of `features.normalize`."""
+        """The first dataset. All datasets have the same utterances, classes and context."""
         return next(iter(self.datasets.values()))
 
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the data of all trials."""
+        different = list(dict.fromkeys(self.fingerprints.values()))
+        if len(different) == 1:
+            return different[0]
+        return hashlib.sha1("\0".join(different).encode()).hexdigest()
 
-def plan_folds(configuration: Configuration, searched: Sequence[str] = ()) -> Plan:
+    def fingerprint_of(self, features: FeatureConfig) -> str:
+        """The fingerprint of the data that trials with these `features` read."""
+        return self.fingerprints[features_key(features)]
+
+
+def plan_folds(configuration: Configuration, features: Sequence[FeatureConfig] = ()) -> Plan:
     """Read the corpus, make its folds and audit them.
 
-    searched : values of `features.normalize` that the search may choose
+    features : the sections `features` of all trials; by default the configured one
 
     Raises ConfigError if the corpus cannot be used or does not fit the scheme, or if the folds
     break the scheme's promise.
     """
     corpus = read_corpus(configuration.corpus)
-    normalize = tuple(dict.fromkeys((configuration.features.normalize, *searched)))
     context = context_rows(configuration, corpus.manifest.table)
-    return _planned(configuration, normalize, corpus, *context)
+    return _planned(configuration, tuple(features) or (configuration.features,), corpus, *context)
 
 
 def _planned(
     configuration: Configuration,
-    normalize: tuple[str, ...],
+    features: tuple[FeatureConfig, ...],
     corpus: Corpus,
     own: Turns,
     other: Turns,
@@ -103,6 +115,7 @@ def _planned(
     table, labels, classes = corpus.manifest.table, corpus.labels, corpus.classes
     scheme = configuration.folds
     folds = make_folds(table, labels, classes, scheme)
+    normalize = tuple(dict.fromkeys(each.normalize for each in features))
     coverage = (
         speaker_coverage(corpus.manifest, labels) if any(map(by_speaker, normalize)) else None
     )
@@ -110,7 +123,7 @@ def _planned(
         audited = audit(table, labels, classes, folds, own, other, scheme, normalize, coverage)
     except AuditError as error:
         raise ConfigError(f"folds.scheme: {error}") from None
-    return Plan(configuration, normalize, corpus, folds, audited, own, other)
+    return Plan(configuration, features, corpus, folds, audited, own, other)
 
 
 def _copies(plan: Plan, contents: Indices) -> list[str]:
@@ -149,25 +162,26 @@ def prepare(
 
     compute : who extracts: processes of this machine, or Ray's workers (`features.extract.extract`)
 
-    Utterances without features are dropped. The folds are then made and audited again, because
-    the scheme may divide the remaining utterances in another way. Raises FeatureError if more
-    files than `features.max_errors` cannot be used, and ConfigError as `plan_folds` does, or if
-    copies of a recording are in two parts that the scheme promises to keep apart.
+    Utterances without features are dropped. If the trials read several feature sets, an utterance
+    that lacks the features of one of them is dropped for all trials, so that all trials have the
+    same folds. The folds are then made and audited again, because the scheme may divide the
+    remaining utterances in another way. Raises FeatureError if more files than
+    `features.max_errors` cannot be used, and ConfigError as `plan_folds` does, or if copies of a
+    recording are in two parts that the scheme promises to keep apart.
     """
     configuration, manifest = plan.configuration, plan.corpus.manifest
-    store = extract(
-        manifest,
-        configuration.features,
-        storage.child("features"),
-        progress,
-        compute=compute,
-    )
-    check_errors(store, configuration.features)
-    features, frames = _load(store, manifest, configuration.features, plan.normalize)
+    stores: dict[str, FeatureStore] = {}
+    for config in plan.features:
+        extraction = extraction_hash(config)
+        if extraction not in stores:
+            store = extract(manifest, config, storage.child("features"), progress, compute=compute)
+            check_errors(store, config)
+            stores[extraction] = store
+    failed = {name for store in stores.values() for name, _, _ in store.errors()}
 
     # Position in the dataset of each row. The last element is for ABSENT, which is -1.
-    has_features = pc.is_in(manifest.table["id"], pa.array(features.ids, pa.string()))
-    kept = np.flatnonzero(has_features.to_numpy())
+    lacking = pc.is_in(manifest.table["id"], pa.array(sorted(failed), pa.string()))
+    kept = np.flatnonzero(~lacking.to_numpy())
     place = np.full(len(manifest.table) + 1, ABSENT, dtype=np.int64)
     place[kept] = np.arange(len(kept))
     if len(kept) < len(manifest.table):
@@ -176,65 +190,91 @@ def prepare(
         if (corpus.labels < 0).all():
             raise ConfigError("features.max_errors: no labelled utterance has features; lower it")
         own, other = (turns.take(kept).renumbered(place) for turns in (plan.own, plan.other))
-        plan = _planned(configuration, plan.normalize, corpus, own, other)
+        plan = _planned(configuration, plan.features, corpus, own, other)
     corpus = plan.corpus
-    copies = _copies(plan, content_numbers(store, features.ids))
+    ids = corpus.manifest.table["id"].to_pylist()
+    copies = _copies(plan, content_numbers(next(iter(stores.values())), ids))
 
-    feature_set = configuration.features.load()
     label_or_none = np.append(corpus.labels, -1)  # the last element is for ABSENT
     before = previous_turns(*_conversation(manifest.table))
-    previous = [label_or_none[place[turns.newest[kept]]] for turns in before]
-    dataset = Dataset(
-        frames=features.frames,  # those of the configured normalisation
-        offsets=features.offsets,
-        segment=configuration.features.cut,
-        labels=corpus.labels,
-        own=plan.own,
-        other=plan.other,
-        previous=np.stack(previous),
-        ids=features.ids,
-        speakers=corpus.manifest.table["speaker"].to_pylist(),
-        classes=corpus.classes,
-        groups=feature_set.groups,
-        picture=feature_set.picture,
-    )
-    datasets = {name: replace(dataset, frames=values) for name, values in frames.items()}
-    if "train" in datasets:
-        parts = {fold.name: [features.ids[row] for row in fold.train] for fold in plan.folds}
-        datasets["train"] = replace(datasets["train"], statistics=store.statistics(parts))
-    fingerprint = hashlib.sha1(features.fingerprint.encode())
-    for array in (dataset.labels, *dataset.own, *dataset.other, dataset.previous):
-        fingerprint.update(array.astype("<i8").tobytes())
-    fingerprint.update("\0".join(dataset.classes).encode())
+    previous = np.stack([label_or_none[place[turns.newest[kept]]] for turns in before])
+    parts = {fold.name: [ids[row] for row in fold.train] for fold in plan.folds}
+    loaded: dict[str, Features] = {}
+    datasets, fingerprints = {}, {}
+    for config in plan.features:
+        store, feature_set = stores[extraction_hash(config)], config.load()
+        key = features_key(config)
+        features = _load(store, corpus.manifest, config, loaded)
+        datasets[key] = Dataset(
+            frames=features.frames,
+            offsets=features.offsets,
+            segment=config.cut,
+            labels=corpus.labels,
+            own=plan.own,
+            other=plan.other,
+            previous=previous,
+            ids=ids,
+            speakers=corpus.manifest.table["speaker"].to_pylist(),
+            classes=corpus.classes,
+            groups=feature_set.groups,
+            picture=feature_set.picture,
+            statistics=store.statistics(parts) if config.normalize == "train" else {},
+        )
+        fingerprints[key] = _fingerprint(features, datasets[key])
     summary = summarise_corpus(
         configuration.corpus.name, corpus.manifest, corpus.labels, corpus.classes, audio=False
     )
-    notes = [*plan.notes, *copies]
-    if features.errors:
-        reasons = "; ".join(f"{file}: {reason}" for _, file, reason in features.errors)
-        notes.append(f"{len(features.errors)} utterances have no features: {reasons}")
-    if features.cut and configuration.features.cap is not None:
-        cap = configuration.features.cap
-        notes.append(_cut_note(features.cut, cap, len(features.ids), feature_set.rate))
-    return Prepared(datasets, plan.folds, fingerprint.hexdigest(), summary, plan.audit, notes)
+    notes = [*plan.notes, *copies, *_error_notes(list(stores.values()), len(failed))]
+    for config in plan.features:
+        cut, cap = loaded[_form(config)].cut, config.cap
+        if cut and cap is not None:
+            note = _cut_note(cut, cap, len(ids), config.load().rate)
+            notes += [note] if note not in notes else []
+    return Prepared(datasets, plan.folds, fingerprints, summary, plan.audit, notes)
 
 
-def _load(
-    store: FeatureStore, manifest: Manifest, config: FeatureConfig, normalize: Sequence[str]
-) -> tuple[Features, dict[str, NDArray[np.float32]]]:
-    """The features of the first of `normalize`, and the frames of each.
+def _form(config: FeatureConfig) -> str:
+    """What decides the arrays that a store loads.
 
     There is one array for each normalisation by speaker, because z-scores are rounded after
     pooling. `train` and `none` share an array.
     """
-    loaded: dict[int | None, Features] = {}
-    frames = {}
-    for value in normalize:
-        chosen = type(config).model_validate({**config.model_dump(), "normalize": value})
-        if chosen.group not in loaded:
-            loaded[chosen.group] = store.load(manifest, chosen)
-        frames[value] = loaded[chosen.group].frames
-    return next(iter(loaded.values())), frames
+    options = config.model_dump(mode="json", exclude={"normalize", "max_errors"})
+    return json.dumps([options, config.group])
+
+
+def _load(
+    store: FeatureStore, manifest: Manifest, config: FeatureConfig, loaded: dict[str, Features]
+) -> Features:
+    """The features of a section `features`, from `loaded` if an equal array is there already."""
+    form = _form(config)
+    if form not in loaded:
+        loaded[form] = store.load(manifest, config)
+    return loaded[form]
+
+
+def _fingerprint(features: Features, dataset: Dataset) -> str:
+    """SHA-1 of all data that a trial reads or writes down."""
+    fingerprint = hashlib.sha1(features.fingerprint.encode())
+    for array in (dataset.labels, *dataset.own, *dataset.other, dataset.previous):
+        fingerprint.update(array.astype("<i8").tobytes())
+    fingerprint.update("\0".join(dataset.classes).encode())
+    return fingerprint.hexdigest()
+
+
+def _error_notes(stores: list[FeatureStore], utterances: int) -> list[str]:
+    """A sentence about the utterances without features; `utterances` is their number."""
+    reasons = dict.fromkeys(
+        f"{file}: {reason}" if len(stores) == 1 else f"{file} ({store.name}): {reason}"
+        for store in stores
+        for _, file, reason in store.errors()
+    )
+    if not reasons:
+        return []
+    left_out = ""
+    if len(stores) > 1:
+        left_out = " of at least one feature set, and are left out of all trials"
+    return [f"{utterances} utterances have no features{left_out}: {'; '.join(reasons)}"]
 
 
 def _cut_note(cut: dict[str, int], cap: int, utterances: int, rate: float) -> str:

@@ -263,6 +263,19 @@ class SweepRecord(Record):
         """The section `features`."""
         return dict(self.configuration["features"])
 
+    def features_of(self, hyperparameters: dict[str, Any]) -> dict[str, Any]:
+        """The section `features` of a trial. Of another set than the sweep's, only searched keys.
+
+        hyperparameters : of the trial
+        """
+        searched = {
+            key.removeprefix("features."): value
+            for key, value in hyperparameters.items()
+            if key.startswith("features.")
+        }
+        own = searched.get("name", self.feature_set["name"]) == self.feature_set["name"]
+        return (self.feature_set if own else {}) | searched
+
     @property
     def selection(self) -> str:
         """`validation` or `held_out`."""

@@ -41,7 +41,8 @@ def figures(findings: Findings) -> dict[str, str]:
         "curves": _curves(best.trial, findings.sweep.optimistic),
     }
     if best.inspection is not None:
-        pooling = findings.sweep.feature_set.get("pool") or 1
+        features = findings.sweep.features_of(best.trial.record.hyperparameters)
+        pooling = features.get("pool") or 1
         drawn["attention"] = attention(best.inspection, classes, pooling)
         if (placed := embeddings(best.inspection)) is not None:
             drawn["embeddings"] = placed

@@ -132,14 +132,18 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
     if corpus.duration_s is not None:
         sizes.append(duration(corpus.duration_s))
     scheme = sweep.configuration["folds"]["scheme"].replace("_", " ")
-    searched = "features.normalize" in findings.searched
-    normalize = "searched" if searched else sweep.feature_set.get("normalize")
+    features = {
+        key: "searched" if f"features.{key}" in findings.searched else sweep.feature_set.get(key)
+        for key in ("name", "normalize")
+    }
+    if features["name"] == "searched":  # every set may have another default of `normalize`
+        features["normalize"] = "searched"
     selected = "the test part (held out)" if sweep.optimistic else "the validation part"
     return [
         ("Model", sweep.model),
         ("Corpus", f"{sweep.configuration['corpus']['name']}: {', '.join(sizes)}"),
         ("Classes", ", ".join(sweep.classes)),
-        ("Features", f"{sweep.feature_set['name']}, normalize: {normalize}"),
+        ("Features", f"{features['name']}, normalize: {features['normalize']}"),
         ("Folds", f"{scheme}, {len(sweep.folds)} folds"),
         ("Epoch selected on", selected),
     ]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from features.sets import FEATURES
 from features.sets.base import by_speaker
 from orchestrator.ledger.records import SweepRecord
 from orchestrator.metrics import Interval
@@ -19,13 +20,20 @@ def below_chance(
     """
     if math.isnan(ua.high) or ua.high >= chance:
         return []
-    normalize = hyperparameters.get("features.normalize", sweep.feature_set.get("normalize"))
+    features = sweep.features_of(hyperparameters)
+    normalize = features.get("normalize") or _default(str(features["name"]))
     return [
         f"Something is wrong: UA is {ua.value:.1%} (95 %: {ua.low:.1%} to {ua.high:.1%}), below "
         f"chance ({chance:.1%}) by more than its interval. A model without any knowledge would "
         f"score better. Do not use these scores before you know the cause.",
         *_causes(sweep, str(normalize)),
     ]
+
+
+def _default(features: str) -> str:
+    """The default of `normalize` of a feature set; `none` if the set is not known."""
+    known = FEATURES.get(features)
+    return str(known.model_fields["normalize"].default) if known else "none"
 
 
 def _causes(sweep: SweepRecord, normalize: str) -> Iterator[str]:

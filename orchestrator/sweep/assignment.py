@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from features.storage import Storage
 from orchestrator.config.sections import Configuration
-from orchestrator.data.dataset import Dataset
+from orchestrator.data.dataset import Dataset, features_key
 from orchestrator.data.folds import Fold
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import TrialRecord
@@ -30,7 +30,7 @@ from orchestrator.training.runs import fold_run
 class Assignment:
     """One trial as its processes receive it.
 
-    data : a Ray reference to the datasets by value of `features.normalize`, and the folds
+    data : a Ray reference to the datasets by `features_key`, and the folds
     """
 
     configuration: Configuration
@@ -53,7 +53,7 @@ def train(
     Several processes need a `torch.distributed` process group.
     """
     datasets, folds = _data(assignment.data[0])
-    dataset = datasets[assignment.configuration.features.normalize]
+    dataset = datasets[features_key(assignment.configuration.features)]
     if device.type == "cpu":
         # The number of threads changes the order of sums, and so the bits.
         torch.set_num_threads(1)
@@ -74,7 +74,7 @@ def train(
 
 @lru_cache(maxsize=1)
 def _data(reference: Any) -> Any:
-    """The datasets by value of `features.normalize`, and the folds. Read once a process."""
+    """The datasets by `features_key`, and the folds. Read once a process."""
     import ray
 
     return ray.get(reference)

@@ -1,12 +1,16 @@
 """Everything that can be found wrong before anything is computed."""
 
+from collections.abc import Mapping
+
 import torch
 from pydantic import BaseModel
 
 from features.errors import FeatureError
+from features.sets import FEATURES, FeatureConfig
 from features.storage import Storage
 from orchestrator.config.parsing import wrong_shape
 from orchestrator.config.sections import Configuration, role
+from orchestrator.data.dataset import features_key
 from orchestrator.data.folds import Fold
 from orchestrator.data.prepare import Plan, plan_folds
 from orchestrator.errors import ConfigError
@@ -24,16 +28,8 @@ def check(configuration: Configuration) -> tuple[Plan, Space]:
         Storage.open(configuration.storage)
     except (ValueError, OSError) as error:
         raise ConfigError(f"storage: {error}") from None
-    space = Space.model_construct(first={}, parameters={})
-    if configuration.search is not None:
-        try:
-            space = load_space(configuration.search.space)
-        except SpaceError as error:
-            raise ConfigError(f"search.space: {error}") from None
-    searched = space.parameters.get("features.normalize")
-    plan = plan_folds(
-        configuration, [str(value) for value in searched.samples()] if searched else ()
-    )
+    space = load_searched(configuration)
+    plan = plan_folds(configuration, searched_features(configuration, space))
     speakers = training_speakers(plan.folds, plan.corpus.manifest.table["speaker"].to_pylist())
     workers, folds = configuration.cluster.workers_per_trial, len(plan.folds)
     if workers is not None and workers > folds and workers % folds:
@@ -50,24 +46,65 @@ def check(configuration: Configuration) -> tuple[Plan, Space]:
     return plan, space
 
 
+def load_searched(configuration: Configuration) -> Space:
+    """The configured search space; an empty space if there is no search. Raises ConfigError."""
+    if configuration.search is None:
+        return Space.model_construct(first={}, parameters={})
+    try:
+        return load_space(configuration.search.space)
+    except SpaceError as error:
+        raise ConfigError(f"search.space: {error}") from None
+
+
+def searched_features(configuration: Configuration, space: Space) -> list[FeatureConfig]:
+    """The sections `features` of all trials of a search; the configured one if no trial has others.
+
+    Raises ConfigError for a key of the space that a search may not set, and for values that do not
+    fit.
+    """
+    _check_keys(configuration, space)
+    try:
+        points = space.points_of("features")
+    except SpaceError as error:
+        raise ConfigError(f"search.space: {error}, because all features are extracted") from None
+    found: dict[str, FeatureConfig] = {}
+    for point in points:
+        try:
+            features = configuration.with_values(point).features
+        except ConfigError as error:
+            raise ConfigError(f"search.space: {error}") from None
+        found[features_key(features)] = features
+    return list(found.values())
+
+
+def _check_keys(configuration: Configuration, space: Space) -> None:
+    """Raise ConfigError for a key of the space that a search may not set."""
+    named = space.parameters.get("features.name")
+    names = [configuration.features.name, *(named.samples() if named else ())]
+    for key in space.parameters:
+        section, _, leaf = key.partition(".")
+        options = getattr(configuration, section, None)
+        searchable = getattr(options, "searchable", False)
+        kinds = [type(options)] if isinstance(options, BaseModel) else []
+        if section == "features":
+            kinds += [FEATURES[name] for name in names if name in FEATURES]
+        having = [kind for kind in kinds if leaf in kind.model_fields]
+        if having:
+            searchable = any(role(kind, leaf).searchable for kind in having)
+        if not searchable:
+            raise ConfigError(
+                f"search.space: {key} cannot be searched, because data, folds and seed are the "
+                f"same for all trials. Search keys of model and training, or those keys of "
+                f"features that docs/configuration.md lists as searchable"
+            )
+
+
 def _check_space(configuration: Configuration, space: Space, speakers: dict[str, int]) -> None:
     """Check the configured search space. Raises ConfigError for a point that cannot be trained."""
     assert configuration.search is not None
     name = configuration.search.space
     if configuration.search.sampler == "grid":
         space.grid()
-    for key in space.parameters:
-        section, _, leaf = key.partition(".")
-        options = getattr(configuration, section, None)
-        searchable = getattr(options, "searchable", False)
-        if isinstance(options, BaseModel) and leaf in type(options).model_fields:
-            searchable = role(type(options), leaf).searchable
-        if not searchable:
-            raise ConfigError(
-                f"search.space: {name}: {key} cannot be searched, because data, folds and seed are "
-                f"the same for all trials. Search keys of model and training, or "
-                f"features.normalize"
-            )
     points = [point for key in space.parameters for point in space.corners(key)]
     for point in [*points, *([space.first] if space.first else [])]:
         try:
@@ -82,7 +119,10 @@ def training_speakers(folds: list[Fold], speakers: list[str]) -> dict[str, int]:
 
 
 def check_model(configuration: Configuration, speakers: dict[str, int]) -> EmotionModel:
-    """Build the network, without its numbers, for the fold with the fewest training speakers."""
+    """Build the network as `check_network` does, for the feature set that the model reads.
+
+    Raises ConfigError if the set cannot be used, or has another shape than the model reads.
+    """
     features, model = configuration.features, configuration.model.name
     try:
         feature_set = features.load()
@@ -90,10 +130,25 @@ def check_model(configuration: Configuration, speakers: dict[str, int]) -> Emoti
         raise ConfigError(str(error)) from None
     if feature_set.shape != MODELS[model].reads:
         raise ConfigError(wrong_shape(model, features.name, [feature_set.shape]))
-    classes = len(configuration.corpus.classes)
+    return check_network(configuration, feature_set.dims, feature_set.groups, speakers)
+
+
+def check_network(
+    configuration: Configuration,
+    dims: int,
+    groups: Mapping[str, tuple[int, ...]],
+    speakers: dict[str, int],
+) -> EmotionModel:
+    """Build the network, without its numbers, for the fold with the fewest training speakers.
+
+    dims, groups : of the feature set (`features.sets.FeatureSet`)
+    speakers : of `training_speakers`
+
+    Raises ConfigError if there is no such network.
+    """
+    classes, segment = len(configuration.corpus.classes), configuration.features.cut or 1
     fold = min(speakers, key=speakers.__getitem__)
-    segment, groups = features.cut or 1, feature_set.groups
-    sizes = Sizes(feature_set.dims, classes, speakers[fold], segment, groups)
+    sizes = Sizes(dims, classes, speakers[fold], segment, groups)
     try:
         with torch.device("meta"):
             return build_model(configuration, sizes)

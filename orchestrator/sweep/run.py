@@ -87,7 +87,7 @@ def run(
 
         def resolve(hyperparameters: dict[str, Any]) -> tuple[Configuration, str]:
             chosen = configuration.with_values(hyperparameters)
-            ids, fingerprint = prepared.dataset.ids, prepared.fingerprint
+            ids, fingerprint = prepared.dataset.ids, prepared.fingerprint_of(chosen.features)
             trial = identity.trial_id(chosen, prepared.folds, ids, fingerprint, replicas)
             return chosen, trial
 

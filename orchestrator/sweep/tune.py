@@ -5,13 +5,14 @@ from typing import Any
 
 from orchestrator.config.parsing import parse
 from orchestrator.config.sections import Configuration
+from orchestrator.data.dataset import features_key
 from orchestrator.data.prepare import Prepared
 from orchestrator.errors import ClusterError, ConfigError
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import TrialRecord
 from orchestrator.progress import Narrator
 from orchestrator.sweep.assignment import Assignment
-from orchestrator.sweep.check import check_model, training_speakers
+from orchestrator.sweep.check import check_network, training_speakers
 from orchestrator.sweep.events import events, name_of
 from orchestrator.sweep.resources import Resources
 from orchestrator.sweep.search import Search
@@ -42,6 +43,8 @@ def tune_trials(
     data = ray.put((prepared.datasets, prepared.folds))
     seed, model = configuration.training.seed, configuration.model.name
     speakers = training_speakers(prepared.folds, prepared.dataset.speakers)
+    # Of each feature set, because the nodes of trials may lack the files that a set needs.
+    columns = {key: (data.dims, data.groups) for key, data in prepared.datasets.items()}
     scratch = ledger.storage.child("tune")
     scratch.filesystem.create_dir(scratch.root, recursive=True)
 
@@ -55,7 +58,7 @@ def tune_trials(
         record = record_of(config)
         chosen = parse(config["configuration"])
         try:
-            check_model(chosen, speakers)
+            check_network(chosen, *columns[features_key(chosen.features)], speakers)
         except ConfigError as error:
             failed = record.model_copy(update={"status": "failed", "reason": str(error)})
             ledger.write_trial(failed)

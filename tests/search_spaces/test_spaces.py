@@ -152,6 +152,27 @@ def test_a_range_without_steps_has_no_grid() -> None:
         Space.model_validate({"parameters": {"model.dropout": {"low": 0.0, "high": 1.0}}}).grid()
 
 
+def test_the_points_of_a_section_leave_the_other_sections_out() -> None:
+    space = Space.model_validate(
+        {
+            "parameters": {
+                "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+                "model.kind": {"choices": ["a", "b"]},
+                "features.name": {"choices": ["x", "y"]},
+                "features.layer": {"low": 1, "high": 2, "when": {"features.name": ["y"]}},
+                "features.normalize": {"choices": ["train"], "when": {"model.kind": ["b"]}},
+            }
+        }
+    )
+    x, y1, y2 = {"name": "x"}, {"name": "y", "layer": 1}, {"name": "y", "layer": 2}
+    expected = [each | more for more in ({}, {"normalize": "train"}) for each in (x, y1, y2)]
+    points = space.points_of("features")
+    assert points == [{f"features.{k}": v for k, v in point.items()} for point in expected]
+    assert space.points_of("corpus") == [{}]
+    with pytest.raises(SpaceError, match=r"learning_rate: a grid needs"):
+        space.points_of("training")
+
+
 def test_importing_search_spaces_does_not_import_torch() -> None:
     program = "import sys, search_spaces; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from features.storage import Storage
+from orchestrator import load_model
 from orchestrator.ledger.ledger import Ledger
 from tests.orchestrator.cli.conftest import Command
 from tests.support.made_sweep import all_wrong, make_sweep
@@ -51,7 +52,7 @@ def test_report_says_that_a_score_below_chance_is_wrong(tmp_path: Path, command:
 
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_search_over_normalize_gives_the_trials_of_each_value(
+def test_a_search_over_sets_and_normalize_gives_the_trials_of_each_value(
     tmp_path: Path, command: Command
 ) -> None:
     """All values in one sweep: the same ids and bytes as a run with this value alone."""
@@ -59,25 +60,36 @@ def test_a_search_over_normalize_gives_the_trials_of_each_value(
     manifest = make_voices(tmp_path / "corpus", speakers, takes=4)
     values = ["speaker", "train", "none"]
     space = tmp_path / "space.yaml"
-    space.write_text(yaml.safe_dump({"parameters": {"features.normalize": {"choices": values}}}))
+    emobase, compare = "emobase_functionals", "compare_functionals"
+    parameters = {
+        "features.name": {"choices": [emobase, compare]},
+        "features.normalize": {"choices": values, "when": {"features.name": [emobase]}},
+    }
+    space.write_text(yaml.safe_dump({"parameters": parameters}, sort_keys=False))
     svm = {
         "model": {"name": "linear_svm"},
         "folds": {"scheme": "stratified_group_k_fold", "folds": 4},
     }
     raw = sections(tmp_path, manifest, **svm) | {"training": {"seed": 0}}
-    raw["search"] = {"space": str(space), "sampler": "grid", "scheduler": "none", "trials": 3}
+    raw["search"] = {"space": str(space), "sampler": "grid", "scheduler": "none", "trials": 4}
     config = tmp_path / "sweep.yaml"
     config.write_text(yaml.safe_dump(raw))
+    done = command("extract", config)
+    assert [line.partition(" have features in ")[0] for line in done.stdout.splitlines()] == [
+        f"{(16 + 4) * 4} utterances"
+    ] * 2
     done = command("sweep", config)
     assert done.returncode == 0, done.stderr
     said, _, _ = done.stderr.partition("trial 0")
     assert "Set features.normalize: train." in said  # before training
     ledger = Ledger(Storage.open(str(tmp_path / "runs/toy")))
-    found = {r.hyperparameters["features.normalize"]: r for r in ledger.trials()}
-    assert found.keys() == set(values)
+    found = {r.hyperparameters.get("features.normalize", compare): r for r in ledger.trials()}
+    assert found.keys() == {*values, compare}
+    page = (tmp_path / "runs/toy/report/index.html").read_text()
+    assert "searched, normalize: searched" in page
+    assert load_model(ledger.storage.root, found[compare].id)
 
-    raw["features"] = {"normalize": "train"}
-    raw |= {"search": None, "name": "alone"}
+    raw |= {"search": None, "features": {"normalize": "train"}, "name": "alone"}
     config.write_text(yaml.safe_dump(raw))
     done = command("train", config)
     assert done.returncode == 0, done.stderr

@@ -112,6 +112,17 @@ def test_a_configuration_may_name_any_set_of_the_shape_that_the_model_reads() ->
     assert pickle.loads(pickle.dumps(configuration)) == configuration  # noqa: S301
 
 
+def test_another_set_has_its_own_options_and_the_limit_of_the_run() -> None:
+    raw = of("linear_svm", features={"normalize": "none", "max_errors": 7})
+    other = parse(raw).with_values({"features.name": "compare_functionals"})
+    section = {"name": "compare_functionals", "normalize": "speaker", "max_errors": 7}
+    assert other.resolved()["features"] == section
+    values = {"features.normalize": "train", "features.name": "compare_functionals"}
+    assert parse(raw).with_values(values).features.normalize == "train"
+    same = parse(raw).with_values({"features.name": "emobase_functionals"})
+    assert same == parse(raw)
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     [

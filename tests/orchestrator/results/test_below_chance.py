@@ -53,6 +53,9 @@ def test_a_speaker_s_own_mean_is_a_cause_if_it_was_used(tmp_path: Path) -> None:
     assert "features.normalize: speaker" in cause
     for value in ("train", "none"):  # the search chose another
         assert len(below_chance(LOW, 0.25, sweep, {"features.normalize": value})) == 2
+    other = {"features.name": "compare_functionals"}  # with its default, which is by speaker too
+    assert "features.normalize: speaker" in below_chance(LOW, 0.25, sweep, other)[1]
+    assert len(below_chance(LOW, 0.25, sweep, other | {"features.normalize": "train"})) == 2
     assert len(below_chance(LOW, 0.25, made(tmp_path / "other").sweep(), {})) == 2
 
 

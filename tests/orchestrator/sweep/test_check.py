@@ -1,17 +1,18 @@
 """The check of a model with its feature set, before anything is computed."""
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
 
 from features.errors import FeatureError
-from features.sets import FEATURES, FeatureConfig, FeatureSet, Shape
+from features.sets import EXTRACTED, FEATURES, FeatureConfig, FeatureSet, Shape
 from features.sets.emobase_functionals import FunctionalsConfig
 from orchestrator.config.parsing import parse
 from orchestrator.config.sections import Configuration
 from orchestrator.errors import ConfigError
-from orchestrator.sweep.check import check_model
+from orchestrator.sweep.check import check_model, searched_features
+from search_spaces import Space
 from ser_models import MODELS
 
 
@@ -22,7 +23,8 @@ class DualConfig(FeatureConfig):
 
     name: Literal["dual"] = "dual"
     normalize: Literal["train", "none"] = "train"
-    level: Literal["frames", "vector", "missing"] = "frames"
+    level: Annotated[Literal["frames", "vector", "missing"], EXTRACTED] = "frames"
+    width: Annotated[float, EXTRACTED] = 1.0
 
     def load(self) -> FeatureSet:
         if self.level == "missing":
@@ -80,3 +82,30 @@ def test_every_model_of_frames_or_vectors_reads_any_set_of_opensmile(model: str)
     other = parse({**raw, "model": {"name": model}, "features": features})
     with pytest.raises(ConfigError, match=r"opensmile \(with other options\)"):
         check_model(other, {"a": 2})
+
+
+@pytest.mark.usefixtures("dual")
+def test_the_features_of_a_search_are_those_of_all_its_trials() -> None:
+    configuration = with_level("frames", {"name": "iaan"})
+
+    def searched(**parameters: dict[str, Any]) -> list[dict[str, Any]]:
+        named = {f"features.{key}": value for key, value in parameters.items()}
+        space = Space.model_validate({"parameters": named | {"model.dropout": {"choices": [0.1]}}})
+        return [each.model_dump() for each in searched_features(configuration, space)]
+
+    assert searched() == [configuration.features.model_dump()]
+    levels = {"choices": ["frames", "missing"], "when": {"features.name": ["dual"]}}
+    found = searched(name={"choices": ["emobase_lld45", "dual"]}, level=levels)
+    assert [(each["name"], each.get("level")) for each in found] == [
+        ("emobase_lld45", None),
+        ("dual", "frames"),
+        ("dual", "missing"),
+    ]
+    with pytest.raises(ConfigError, match=r"features.width: a grid needs `choices` or a `step`"):
+        searched(width={"low": 0.5, "high": 1.5})
+    with pytest.raises(ConfigError, match=r"search.space: features.level: unknown key"):
+        searched(name={"choices": ["emobase_lld45"]}, level={"choices": ["frames"]})
+    with pytest.raises(ConfigError, match=r"search.space: features.name: iaan reads a seq"):
+        searched(name={"choices": ["emobase_functionals"]})
+    with pytest.raises(ConfigError, match=r"features.pool cannot be searched"):
+        searched(name={"choices": ["emobase_lld45"]}, pool={"choices": [1]})
