@@ -6,7 +6,6 @@ import torch
 from safetensors.torch import load as tensors_of
 from torch import nn
 
-from features.sets import FEATURES
 from features.storage import Storage
 from orchestrator.config.parsing import parse
 from orchestrator.errors import ConfigError, translated
@@ -84,7 +83,7 @@ def _network(sweep: OpenedSweep, record: TrialRecord, fold: str) -> EmotionModel
     features = configuration.features
     counts = next(audit for audit in sweep.record.audit.folds if audit.name == fold)
     classes, speakers = len(sweep.record.classes), len(counts.parts["train"].speakers)
-    feature_set = FEATURES[features.name]
+    feature_set = features.load()
     sizes = Sizes(feature_set.dims, classes, speakers, features.cut or 1, feature_set.groups)
     folder, name = sweep.ledger.trial_storage(record.id), file_name(fold)
     try:
