@@ -81,10 +81,8 @@ def _load(description: Description) -> tuple[Any, Any]:
         if not name.startswith("decoder.") and not name.endswith("masked_spec_embed")
     ]
     if needed:
-        raise problem(
-            encoder,
-            f"lacks {len(needed)} weights ({sorted(needed)[0]}): the file is of another model",
-        )
+        first = sorted(needed)[0]
+        raise problem(encoder, f"lacks {len(needed)} weights ({first}): it is of another model")
     return network, mel
 
 

@@ -1,4 +1,4 @@
-"""Encoders that ONNX Runtime computes: a waveform (1, n) to states (1, T, H), or a vector (1, H)."""
+"""Encoders of ONNX Runtime: a waveform (1, n) to states (1, T, H), or to a vector (1, H)."""
 
 import functools
 import importlib.util

@@ -3,7 +3,14 @@
 To add a set, write a module like `logmel3d` and register the class of its options here.
 """
 
-from features.sets import compare_functionals, emobase_functionals, emobase_lld45, logmel3d
+from features.sets import (
+    compare_functionals,
+    emobase_functionals,
+    emobase_lld45,
+    encoder_frames,
+    encoder_layers,
+    logmel3d,
+)
 from features.sets.base import EXTRACTED as EXTRACTED
 from features.sets.base import FeatureConfig as FeatureConfig
 from features.sets.base import FeatureSet as FeatureSet
@@ -14,4 +21,6 @@ FEATURES: dict[str, type[FeatureConfig]] = {
     "logmel3d": logmel3d.LogMelConfig,
     "emobase_functionals": emobase_functionals.FunctionalsConfig,
     "compare_functionals": compare_functionals.CompareConfig,
+    "encoder_layers": encoder_layers.EncoderLayersConfig,
+    "encoder_frames": encoder_frames.EncoderFramesConfig,
 }

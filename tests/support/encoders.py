@@ -1,12 +1,18 @@
 """Tiny encoders with random weights, and the real encoder of Whisper tiny.en."""
 
+import atexit
+import functools
 import hashlib
 import importlib.util
+import shutil
+import tempfile
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
+
+from features.sets import FEATURES, FeatureConfig
 
 STATES, SIZE = 4, 16
 """Hidden states of a tiny encoder, and their size."""
@@ -31,6 +37,21 @@ def tiny_encoder(folder: Path, kind: str = "wavlm", seed: int = 0, normalize: bo
     AutoModel.from_config(AutoConfig.for_model(kind, **TINY)).save_pretrained(folder)
     Wav2Vec2FeatureExtractor(do_normalize=normalize).save_pretrained(folder)
     return str(folder)
+
+
+@functools.cache
+def shared_encoder() -> str:
+    """A tiny WavLM for all tests of this process. Do not change its files."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    return tiny_encoder(Path(folder))
+
+
+def usable(name: str, **options: object) -> FeatureConfig:
+    """The options of a feature set: the defaults, and a tiny encoder if the set needs one."""
+    if name.startswith("encoder_"):
+        options["encoder"] = shared_encoder()
+    return FEATURES[name](**options)
 
 
 def export_onnx(folder: str, file: Path, vector: bool = False) -> str:

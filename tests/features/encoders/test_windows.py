@@ -1,5 +1,7 @@
 """The windows of long signals, and how their states are joined."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -34,7 +36,7 @@ def test_windows_of_30_s_share_10_s_and_cover_the_signal(samples: int) -> None:
     cuts = windows.windows(samples, STRIDE)
     assert cuts[0][0] == 0
     assert cuts[-1][1] == samples
-    for (start, end), (following, _) in zip(cuts, cuts[1:], strict=False):
+    for (start, end), (following, _) in pairwise(cuts):
         assert end - start == 30 * SAMPLE_RATE
         assert end - following >= 10 * SAMPLE_RATE
     for start, end in cuts:
