@@ -56,7 +56,7 @@ def compute(
     import joblib
 
     size = workers or joblib.cpu_count()
-    if share := extractor.feature_set.gpu:  # all processes of a pool use the first GPU
+    if share := extractor.config.load().gpu:  # all processes of a pool use the first GPU
         size = min(size, int(1 / share))
     left = dict(enumerate(batches))
     for attempt in range(1, _ATTEMPTS + 1):

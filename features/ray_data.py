@@ -30,7 +30,7 @@ def compute(
 
     if not ray.is_initialized():
         raise FeatureError("features are missing and Ray is not running: call ray.init() first")
-    share = extractor.feature_set.gpu
+    share = extractor.config.load().gpu
     size = max(1, min(workers or room(ray.cluster_resources(), share), len(batches)))
     tables = [pa.Table.from_pylist(batch, schema=TASK_SCHEMA) for batch in batches]
     with _quiet_ray_data():
