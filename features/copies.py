@@ -32,8 +32,8 @@ def content_numbers(store: FeatureStore, ids: list[str]) -> npt.NDArray[np.int64
         segment = (entry.audio, row["start"], row["end"])
         file_of.append(files.setdefault(segment, len(files)))
         digest = hashlib.sha1(entry.frames.to_bytes(8, "little"))
-        digest.update(entry.mean)
-        digest.update(entry.squares)
+        digest.update(np.asarray(entry.mean, dtype=np.float64).tobytes())
+        digest.update(np.asarray(entry.squares, dtype=np.float64).tobytes())
         values_of.append(values.setdefault(digest.digest(), len(values)))
     # Each utterance links its file segment to its values. Linked ones have the same content.
     size = len(files) + len(values)

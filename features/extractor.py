@@ -49,6 +49,7 @@ class Extractor:
         Raises StorageError if the shard cannot be written.
         """
         rows, status = [], []
+        self.feature_set.ready()
         for task in batch:
             try:
                 rows.append(self._row(task))
@@ -71,7 +72,9 @@ class Extractor:
             raise
         except ValueError as error:
             return {**row, "error": str(error)}
-        exact = values.astype(np.float64)
-        row |= {"frames": len(values), "values": values.ravel(), "mean": exact.mean(axis=0)}
-        row["squares"] = ((exact - row["mean"]) ** 2).sum(axis=0)
+        row |= {"frames": len(values), "values": values.ravel(), "mean": None, "squares": None}
+        if self.feature_set.shape != "vector":  # the mean of one row is the row
+            exact = values.astype(np.float64)
+            row["mean"] = exact.mean(axis=0)
+            row["squares"] = ((exact - row["mean"]) ** 2).sum(axis=0)
         return row

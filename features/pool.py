@@ -46,7 +46,8 @@ def compute(
 ) -> Iterator[Status]:
     """Extract the batches in processes of this machine; yield the status of each utterance.
 
-    workers : processes; by default as many as there are CPUs for this process
+    workers : processes; by default as many as there are CPUs for this process. A feature set that
+        needs a GPU gets as many as fit on one GPU
 
     If a worker crashes, the batches without a result are computed again by half as many workers,
     because most crashes are for lack of memory, and at last by one. Raises FeatureError with the
@@ -55,6 +56,8 @@ def compute(
     import joblib
 
     size = workers or joblib.cpu_count()
+    if share := extractor.config.load().gpu:  # all processes of a pool use the first GPU
+        size = min(size, int(1 / share))
     left = dict(enumerate(batches))
     for attempt in range(1, _ATTEMPTS + 1):
         size = 1 if attempt == _ATTEMPTS else max(1, min(size, len(left)))

@@ -18,18 +18,20 @@ def compute(
 ) -> Iterator[Status]:
     """Extract the batches on Ray; yield the status of each utterance.
 
-    workers : actors of one CPU; by default as many as the cluster has CPUs
+    workers : actors of one CPU, or of the share of a GPU that the feature set asks for; by default
+        as many as the cluster has room for
 
-    Raises FeatureError if Ray is not initialised, or if the workers keep crashing or cannot import
-    this program.
+    Raises FeatureError if Ray is not initialised, if the cluster has no GPU for a set that needs
+    one, if a worker cannot load the set, or if the workers keep crashing or cannot import this
+    program.
     """
     import ray
     import ray.data
 
     if not ray.is_initialized():
         raise FeatureError("features are missing and Ray is not running: call ray.init() first")
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    size = max(1, min(workers or cpus, len(batches)))
+    share = extractor.config.load().gpu
+    size = max(1, min(workers or room(ray.cluster_resources(), share), len(batches)))
     tables = [pa.Table.from_pylist(batch, schema=TASK_SCHEMA) for batch in batches]
     with _quiet_ray_data():
         with warnings.catch_warnings():
@@ -42,13 +44,14 @@ def compute(
                 batch_format="pyarrow",
                 compute=ray.data.ActorPoolStrategy(size=size),
                 num_cpus=1,
+                num_gpus=share,
                 # Without a limit, a batch that always crashes its worker is retried forever.
                 max_task_retries=3,
             )
         try:
             for row in dataset.iter_rows():
                 if row["failure"]:
-                    raise StorageError(row["failure"])
+                    raise (FeatureError if row["unready"] else StorageError)(row["failure"])
                 yield Status(row["id"], row["error"], row["stored"])
         except ray.exceptions.RayTaskError:
             raise  # an error in our code
@@ -65,8 +68,30 @@ def compute(
             ) from error
 
 
+def room(resources: dict[str, float], share: float) -> int:
+    """Actors that fit into a cluster. Each takes a CPU, and `share` of a GPU if that is not 0.
+
+    Ray never divides an actor among GPUs, so each GPU has room for a whole number of actors.
+    Raises FeatureError if actors need a GPU and the cluster has none.
+    """
+    cpus = int(resources.get("CPU", 1))
+    if not share:
+        return cpus
+    if not (gpus := int(resources.get("GPU", 0))):
+        raise FeatureError(
+            "features.device is cuda, but the cluster has no GPU. Set features.device to cpu"
+        )
+    return min(cpus, gpus * int(1 / share))
+
+
 _SCHEMA = pa.schema(
-    [("id", pa.string()), ("error", pa.string()), ("stored", pa.bool_()), ("failure", pa.string())]
+    [
+        ("id", pa.string()),
+        ("error", pa.string()),
+        ("stored", pa.bool_()),
+        ("failure", pa.string()),
+        ("unready", pa.bool_()),  # whether the failure is that of the feature set
+    ]
 )
 
 
@@ -80,8 +105,10 @@ class _Actor:
         rows = batch.to_pylist()
         try:
             status = [{**row._asdict(), "failure": None} for row in self.extractor(rows)]
-        except StorageError as error:  # returned, because Ray Data drops the cause of an exception
-            status = [{"id": rows[0]["id"], "stored": False, "failure": str(error)}]
+        except (StorageError, FeatureError) as error:  # Ray Data drops the cause of an exception
+            unready = isinstance(error, FeatureError)
+            failed = {"id": rows[0]["id"], "stored": False, "failure": str(error)}
+            status = [failed | {"unready": unready}]
         return pa.Table.from_pylist(status, schema=_SCHEMA)
 
 

@@ -9,6 +9,7 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -35,6 +36,7 @@ SHARD_SCHEMA = pa.schema(
         ("audio", pa.string()),  # SHA-1 of the audio file
         ("frames", pa.int64()),
         ("values", pa.list_(pa.float32())),  # (frames, dims) row by row
+        # Null for a set of one row an utterance, whose mean is the row itself.
         ("mean", pa.list_(pa.float64())),  # (dims,) over the frames
         ("squares", pa.list_(pa.float64())),  # (dims,) sum of squared deviations from `mean`
         ("error", pa.string()),
@@ -97,14 +99,27 @@ def read_index(storage: Storage) -> dict[Key, Entry]:
 def _read_entries(storage: Storage, name: str) -> dict[Key, Entry]:
     try:
         table = _read(storage, name, _INDEX_COLUMNS)
+        errors = len(table) - table["error"].null_count
+        single = table["mean"].null_count > errors  # rows of one frame are stored without a mean
+        values = read_values(storage, name) if single else None
     except FeatureError:
         return {}
-    vectors = zip(map(_vector, table["mean"]), map(_vector, table["squares"]), strict=True)
+    if values is not None:
+        vectors = [_of_one_row(cell) for cell in values]
+    else:
+        of_rows = zip(map(_vector, table["mean"]), map(_vector, table["squares"]), strict=True)
+        vectors = list(of_rows)
     rows = zip(table.drop_columns(["mean", "squares"]).to_pylist(), vectors, strict=True)
     return {
         Key.of(row): Entry(name, number, row["audio"], row["frames"], mean, squares, row["error"])
         for number, (row, (mean, squares)) in enumerate(rows)
     }
+
+
+def _of_one_row(cell: pa.ListScalar) -> tuple[Any, Any]:
+    """The mean of a single row, which is the row, and its squared deviations, which are zeros."""
+    mean = _vector(cell)
+    return mean, None if mean is None else np.broadcast_to(0.0, mean.shape)
 
 
 def _vector(cell: pa.ListScalar) -> Any:

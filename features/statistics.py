@@ -36,7 +36,7 @@ def merge(entries: Sequence[Entry]) -> Statistics:
 
     The last bits depend on the order of the entries.
     """
-    zeros = np.zeros_like(entries[0].mean)
+    zeros = np.zeros(entries[0].mean.shape)
     count, mean, squares = 0, zeros, zeros
     for entry in entries:
         step = entry.mean - mean

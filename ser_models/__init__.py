@@ -15,8 +15,10 @@ from ser_models.base import EmotionModel, FittedModel, Sizes
 from ser_models.bilstm_att import BiLSTMAttention
 from ser_models.cmn import CMN
 from ser_models.iaan import IAAN, ContextKind
+from ser_models.layer_sum import LayerSum
 from ser_models.linear_svm import LinearSVM
 from ser_models.mdnn import MDNN
+from ser_models.mean_pool import MeanPool
 from ser_models.ssa_crnn import SSACRNN
 from ser_models.svm_trees import SVMTrees
 
@@ -137,5 +139,16 @@ MODELS: dict[str, Model] = {
         Context("before", window=40),
         training={"learning_rate": 1e-3, "weight_decay": 1e-4},
         reads="vector",
+    ),
+    # From SUPERB's recipe: a learning rate of 1e-4, which SUPERB tunes for each encoder, and steps
+    # over 8 batches of 4 utterances. Ours: no weight decay, and the settings of `mean_pool`.
+    "layer_sum": Model(
+        LayerSum,
+        "encoder_layers",
+        training={"learning_rate": 1e-4, "batch_size": 32, "weight_decay": 0.0},
+        reads="vector",
+    ),
+    "mean_pool": Model(
+        MeanPool, "encoder_frames", training={"learning_rate": 1e-3, "weight_decay": 0.0}
     ),
 }

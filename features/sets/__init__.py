@@ -7,6 +7,8 @@ from features.sets import (
     compare_functionals,
     emobase_functionals,
     emobase_lld45,
+    encoder_frames,
+    encoder_layers,
     logmel3d,
     opensmile,
 )
@@ -21,4 +23,6 @@ FEATURES: dict[str, type[FeatureConfig]] = {
     "emobase_functionals": emobase_functionals.FunctionalsConfig,
     "compare_functionals": compare_functionals.CompareConfig,
     "opensmile": opensmile.OpenSmileConfig,
+    "encoder_layers": encoder_layers.EncoderLayersConfig,
+    "encoder_frames": encoder_frames.EncoderFramesConfig,
 }

@@ -112,6 +112,9 @@ class FeatureSet:
         is nothing to draw
     groups : columns of each group of descriptors, by name; empty if all columns are one group
     rate : frames in a second, before pooling. A `vector` has no rate
+    ready : builds what `extract` needs in this process. A worker calls it before it reads audio, so
+        that its errors are not those of a recording
+    gpu : the share of a GPU that a worker takes; 0: a worker takes a CPU
     """
 
     extract: Callable[[npt.NDArray[np.floating], int], npt.NDArray[np.float32]]
@@ -121,6 +124,8 @@ class FeatureSet:
     picture: slice | None = None
     groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     rate: float = FRAMES_PER_SECOND
+    ready: Callable[[], object] = lambda: None
+    gpu: float = 0.0
 
 
 def versions(*libraries: str) -> tuple[str, ...]:

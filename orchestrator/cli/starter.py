@@ -12,12 +12,17 @@ from search_spaces.plain_yaml import as_yaml
 
 _PUBLISHED = {"iemocap": ({"exc": "hap"}, ("ang", "hap", "neu", "sad"))}
 """Merges and classes of the literature, by corpus."""
+_ENCODER = """features:
+  encoder: PATH/TO/ENCODER  # a folder, a hub id or an ONNX file, see docs/encoders.md
+"""
+"""The section of models that read a pretrained encoder."""
 _SMALLEST = 0.05
 """Share of the labelled utterances below which a label is not proposed as a class."""
 
 
 def starter(corpus: str, root: str, model: str) -> str:
     """A configuration for a corpus and a model, as YAML. Raises ConfigError."""
+    from features.sets import FEATURES
     from ser_models import MODELS
 
     if model not in MODELS:
@@ -51,6 +56,7 @@ def starter(corpus: str, root: str, model: str) -> str:
         merge=as_yaml(merge),
         classes=as_yaml(list(classes)),
         model=as_yaml(model),
+        features=_ENCODER if "encoder" in FEATURES[MODELS[model].features].model_fields else "",
         scheme=scheme,
         reason=reason,
         # IAAN and its variants share one space.

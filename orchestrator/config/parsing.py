@@ -22,7 +22,13 @@ from orchestrator.config.sections import (
 from orchestrator.errors import ConfigError
 from search_spaces.plain_yaml import UNREADABLE, SurpriseError, load_yaml
 
-TEXTS = (("corpus",), ("name",), ("storage",), ("search", "space"))
+TEXTS = (
+    ("corpus",),
+    ("name",),
+    ("storage",),
+    ("search", "space"),
+    ("features", "encoder"),
+)
 """Keys whose values are text: labels, speakers and paths, which may look like a number."""
 SHAPES = {
     "frames": "a sequence of frames",

@@ -11,13 +11,25 @@ from ser_models import MODELS, EmotionModel, Sizes
 from ser_models.sequences import Output, Padded
 
 CLASSES, SPEAKERS, SEGMENT = 4, 3, 40
-DIMS = {"emobase_lld45": 45, "logmel3d": 12, "emobase_functionals": 20}
+DIMS = {
+    "emobase_lld45": 45,
+    "logmel3d": 12,
+    "emobase_functionals": 20,
+    "encoder_layers": 20,
+    "encoder_frames": 9,
+}
 GROUPS: dict[str, dict[str, tuple[int, ...]]] = {
     "emobase_functionals": {
         "first": (0, 5, 6, 11, 19),
         "second": (4, 3, 2, 1),
         "third": (7, 8, 9, 10, 12, 13, 14, 15, 16, 17, 18),
-    }
+    },
+    "encoder_layers": {
+        "layer_0": (0, 2, 4, 6, 8),
+        "layer_1": (1, 3, 5, 7, 9),
+        "layer_2": (14, 13, 12, 11, 10),
+        "layer_3": (15, 16, 17, 18, 19),
+    },
 }
 
 IAAN = {"hidden_size": 8, "attention_size": 6, "projection_size": 5, "dropout": 0.0}
@@ -44,6 +56,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "svm_trees": {},
     "mdnn": {"hidden_size": 7, "local_size": 3, "embedding_size": 6, "dropout": 0.0},
     "cmn": {"hidden_size": 6, "hops": 3, "dropout": 0.0},
+    "layer_sum": {"projection_size": 6},
+    "mean_pool": {"hidden_size": 7},
 }
 
 LENGTHS = ([9, 5, 1, 8], [4, 0, 6, 3], [2, 8, 0, 0])
@@ -88,7 +102,7 @@ def turns() -> Callable[..., list[Padded]]:
         torch.manual_seed(0)
         features = MODELS[name].features
         dims, lengths = DIMS[features], LENGTHS
-        if features == "emobase_functionals":  # a vector for each turn
+        if MODELS[name].reads == "vector":  # a vector for each turn
             lengths = ([1] * 4, *LENGTHS[1:])
         return [
             _padded(torch.randn(4, max(row), dims), row, frames)

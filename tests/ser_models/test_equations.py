@@ -231,6 +231,15 @@ def cmn(
     return linear(w, "output", q), attention
 
 
+def layer_sum(w: Weights, layers: list[tuple[int, ...]], vector: Array) -> Array:
+    mixed = softmax(w["weights"]) @ np.stack([vector[list(columns)] for columns in layers])
+    return linear(w, "output", linear(w, "projection", mixed))
+
+
+def mean_pool(w: Weights, current: Array) -> Array:
+    return linear(w, "output", np.maximum(linear(w, "projection", current), 0).mean(axis=0))
+
+
 def in_double(model: EmotionModel, batch: list[Padded]) -> tuple[EmotionModel, list[Padded]]:
     """Return both in float64, with statistics of batches that are not those of a new model."""
     generator = torch.Generator().manual_seed(2)
@@ -336,3 +345,22 @@ def test_mdnn(build: Callable[..., EmotionModel], turns: Callable[..., list[Padd
         logits, parts = mdnn(weights(model), groups, vector)
         np.testing.assert_allclose(output.logits[row].detach(), logits, atol=1e-13)
         np.testing.assert_allclose(output.parts[row].detach(), parts, atol=1e-13)
+
+
+def test_layer_sum(build: Callable[..., EmotionModel], turns: Callable[..., list[Padded]]) -> None:
+    model, batch = in_double(build("layer_sum"), turns("layer_sum"))
+    model.weights.data = torch.tensor([0.5, -1.0, 2.0, 0.1], dtype=torch.float64)
+    output = model(*batch)
+    layers = list(GROUPS["encoder_layers"].values())
+    for row, (vector,) in enumerate(utterances(batch[0])):
+        logits = layer_sum(weights(model), layers, vector)
+        np.testing.assert_allclose(output.logits[row].detach(), logits, atol=1e-13)
+
+
+def test_mean_pool(build: Callable[..., EmotionModel], turns: Callable[..., list[Padded]]) -> None:
+    model, batch = in_double(build("mean_pool"), turns("mean_pool"))
+    output = model(*batch)
+    for row, current in enumerate(utterances(batch[0])):
+        logits = mean_pool(weights(model), current)
+        np.testing.assert_allclose(output.logits[row].detach(), logits, atol=1e-13)
+        assert output.attention["current"][row].sum() == pytest.approx(1)

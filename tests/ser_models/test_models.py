@@ -14,7 +14,7 @@ Turns = Callable[..., list[Padded]]
 Loss = Callable[[EmotionModel, Output], torch.Tensor]
 every_model = pytest.mark.parametrize("name", MODELS)
 every_network = pytest.mark.parametrize("name", [n for n in MODELS if not MODELS[n].fitted])
-SEQUENTIAL = [n for n in MODELS if MODELS[n].features != "emobase_functionals"]  # with attention
+SEQUENTIAL = [n for n in MODELS if MODELS[n].reads != "vector"]  # with attention
 
 
 @every_model
@@ -143,6 +143,7 @@ DROPPED = {
     "adrnn": ENCODER + LAST,
     "mdnn": 3 * [(4, 7), (4, 3)] + [(4, 6)],  # three groups, and the layer before the last
     "cmn": MEMORIES + 2 * WEIGHTS,
+    "mean_pool": [(4, 7)],
 }
 """Shapes of the tensors that lose values by dropout."""
 
@@ -204,6 +205,8 @@ def test_the_registry_names_all_models_and_their_contexts() -> None:
         "svm_trees",
         "mdnn",
         "cmn",
+        "layer_sum",
+        "mean_pool",
     ]
     assert {
         name: model.context for name, model in MODELS.items() if model.context.kind != "none"

@@ -36,6 +36,8 @@ _SIZES: dict[str, dict[str, float]] = {
     "svm_trees": {},
     "mdnn": {"hidden_size": 8, "local_size": 4, "embedding_size": 6, "dropout": 0.2},
     "cmn": {"hidden_size": 8},
+    "layer_sum": {"projection_size": 6},
+    "mean_pool": {"hidden_size": 8},
 }
 VECTORS = tuple(name for name, model in MODELS.items() if model.reads == "vector")
 """Models that read one vector for each utterance."""

@@ -8,25 +8,26 @@ from features.sets import FEATURES, FeatureConfig
 from features.sets.emobase_functionals import FunctionalsConfig
 from features.sets.emobase_lld45 import EmobaseConfig
 from features.sets.logmel3d import LogMelConfig
+from tests.support.encoders import usable
 from tests.support.signals import RATE, noise
 
 
 def test_every_set_has_a_configuration_with_its_name() -> None:
     for name, kind in FEATURES.items():
-        feature_set = kind().load()
+        feature_set = usable(name).load()
         assert feature_set.shape in kind.shapes
         assert issubclass(kind, FeatureConfig)
         assert kind().name == name
         group = kind().group
-        assert group is not None
-        assert feature_set.dims % group == 0
+        assert (group is None) == (kind().normalize == "none")
+        assert feature_set.dims % (group or 1) == 0
         assert kind(normalize="none").group is None
         with pytest.raises(ValidationError):
             kind(normalize="speakers")
     assert (EmobaseConfig().pooling, EmobaseConfig().cap) == (5, 2500)
     assert (LogMelConfig().pooling, LogMelConfig().cap) == (1, None)
     assert (LogMelConfig().group, LogMelConfig(normalize="band").group) == (40, 1)
-    assert [kind().load().dims for kind in FEATURES.values()] == [45, 120, 988, 6373, 88]
+    assert [usable(name).load().dims for name in FEATURES] == [45, 120, 988, 6373, 88, 64, 16]
 
 
 def test_configuration_is_checked() -> None:
@@ -58,10 +59,12 @@ def test_configuration_is_checked() -> None:
         ("emobase_functionals", 640),
         ("compare_functionals", 960),
         ("opensmile", 960),
+        ("encoder_layers", 480),
+        ("encoder_frames", 480),
     ],
 )
 def test_unusable_signals_are_refused(name: str, least: int) -> None:
-    feature_set = FEATURES[name]().load()
+    feature_set = usable(name).load()
     extract = feature_set.extract
     assert extract(noise(least), RATE).shape[1] == feature_set.dims
     with pytest.raises(ValueError, match=f"too short: .* at least {least} are needed"):
