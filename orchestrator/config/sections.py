@@ -221,7 +221,7 @@ class SearchConfig(Section):
     space: Annotated[str, NOTHING]
     trials: Annotated[int, NOTHING] = Field(50, ge=1)
     sampler: Literal["tpe", "random", "grid"] = "tpe"
-    scheduler: Literal["asha", "none"] = "asha"
+    scheduler: Literal["asha", "paired", "none"] = "asha"
     grace_epochs: int = Field(5, ge=1)
     reduction_factor: int = Field(3, ge=2)
 

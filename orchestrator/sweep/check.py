@@ -38,6 +38,11 @@ def check(configuration: Configuration) -> tuple[Plan, Space]:
             f"Give at most {folds}, or a multiple of {folds}"
         )
     if configuration.search is not None:
+        if configuration.search.scheduler == "paired" and folds < 2:
+            raise ConfigError(
+                "search.scheduler: paired compares the folds of trials, but folds.scheme "
+                f"{configuration.folds.scheme} makes one fold. Use asha"
+            )
         try:
             _check_space(configuration, space, speakers)
         except SpaceError as error:

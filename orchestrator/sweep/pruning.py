@@ -1,6 +1,11 @@
-"""When a trial is pruned: cutoffs at rungs, and the test of a trial's curve against them."""
+"""When a trial is pruned: cutoffs by epoch, and the test of a trial's curve against them."""
+
+from collections.abc import Iterable
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from orchestrator.config.sections import SearchConfig
 
@@ -35,6 +40,57 @@ def cutoffs(
         if reached:
             by_rung[rung] = float(np.percentile(reached, (1 - 1 / factor) * 100))
     return by_rung
+
+
+def fold_curves(folds: pa.Table, part: str, metric: str) -> NDArray[np.float64]:
+    """(folds, epochs) the best score so far of each fold; constant after the fold has ended.
+
+    folds : `folds.parquet` of a finished trial
+    part : the part that selects the epoch, `validation` or `test`
+    metric : `ua` or `wa`
+    """
+    rows = folds.filter(pc.equal(folds["split"], part))
+    curves: dict[str, list[float]] = {}
+    for fold, score in zip(rows["fold"].to_pylist(), rows[metric].to_pylist(), strict=True):
+        curves.setdefault(fold, []).append(score)
+    longest = max(map(len, curves.values()))
+    held = [curve + [curve[-1]] * (longest - len(curve)) for curve in curves.values()]
+    return np.maximum.accumulate(held, axis=1)
+
+
+def paired_cutoffs(
+    finished: list[tuple[NDArray[np.float64], bool]], epochs: Iterable[int]
+) -> dict[int, float]:
+    """A trial may be one standard error behind the best trial at the same epoch.
+
+    finished : (scores, pruned) of each trial to compare with; scores as of `fold_curves`, with the
+        same two or more folds. A trial that was not pruned continues with its last scores
+    epochs : epochs at which the trial is compared
+    returns : epoch -> mean over folds below which a trial is pruned; no epoch that no trial reached
+
+    The best trial has the highest mean over folds at this epoch. The standard error is that of the
+    mean over folds of a paired difference to this trial: its variance is pooled over all trials. A
+    single trial has no difference, so the variance of its scores takes its place, which is mostly
+    larger, because some folds are harder than others. The rule is ours, as is the limit of one
+    standard error.
+    """
+    by_epoch = {}
+    for epoch in epochs:
+        reached = np.array(
+            [
+                scores[:, min(epoch, scores.shape[1]) - 1]
+                for scores, pruned in finished
+                if scores.shape[1] >= epoch or not pruned
+            ]
+        )  # (trials, folds)
+        if not len(reached):
+            continue
+        means = reached.mean(axis=1)
+        best = reached[means.argmax()]
+        spread = (reached - best).var(axis=1, ddof=1)  # of the best itself: zero
+        variance = spread.sum() / (len(reached) - 1) if len(reached) > 1 else best.var(ddof=1)
+        by_epoch[epoch] = float(means.max() - np.sqrt(variance / reached.shape[1]))
+    return by_epoch
 
 
 def why_pruned(curve: list[float], cutoffs: dict[int, float]) -> str | None:

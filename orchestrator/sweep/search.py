@@ -13,14 +13,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import optuna
+from numpy.typing import NDArray
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from orchestrator.config.sections import Configuration
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import Proposal, TrialRecord
-from orchestrator.sweep.pruning import cutoffs, rungs
+from orchestrator.sweep.pruning import cutoffs, fold_curves, paired_cutoffs, rungs
 from orchestrator.sweep.sampler import SAMPLERS, SeededSampler
 from orchestrator.sweep.tune_compat import SearcherWithoutState
 from orchestrator.training import checkpoints
@@ -66,6 +68,8 @@ class Search(SearcherWithoutState):
         assert configuration.search is not None
         self.config = configuration.search
         self.epochs = configuration.training.last_epoch
+        self.selecting = configuration.training.metric
+        self.part = "test" if configuration.folds.selection == "held_out" else "validation"
         self.max_failures = configuration.cluster.max_failures
         self.ledger = ledger
         self.lag = lag
@@ -88,6 +92,7 @@ class Search(SearcherWithoutState):
         )
         self.proposed: list[Proposal] = []
         self.finished: dict[int, TrialRecord | None] = {}  # None: the trial left no record
+        self.curves: dict[str, NDArray[np.float64]] = {}  # id -> (folds, epochs) best scores
         self.running: dict[str, int] = {}  # Tune's id -> number
         self.reported = 0  # number of trials whose results Optuna knows
         self.storage_error: OSError | None = None
@@ -177,12 +182,21 @@ class Search(SearcherWithoutState):
         return True
 
     def _cutoffs(self, number: int) -> dict[int, float]:
-        curves = []
-        for earlier in range(number - self.lag + 1):
-            record = self.finished[earlier]
-            if record is not None and record.score is not None:
-                curves.append((record.curve, record.status == "pruned"))
+        """Return the cutoffs of trial `number`, from the results that its proposal used."""
+        earlier = [self.finished[n] for n in range(number - self.lag + 1)]
+        scored = [record for record in earlier if record is not None and record.score is not None]
+        if self.config.scheduler == "paired":
+            finished = [(self._fold_curves(each), each.status == "pruned") for each in scored]
+            return paired_cutoffs(finished, range(self.config.grace_epochs, self.epochs))
+        curves = [(record.curve, record.status == "pruned") for record in scored]
         return cutoffs(curves, rungs(self.config, self.epochs), self.config.reduction_factor)
+
+    def _fold_curves(self, record: TrialRecord) -> NDArray[np.float64]:
+        """Read the curves of a finished trial's folds once."""
+        if record.id not in self.curves:
+            folds = self.ledger.folds(record.id)
+            self.curves[record.id] = fold_curves(folds, self.part, self.selecting)
+        return self.curves[record.id]
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pyarrow as pa
 import pytest
 from ray.tune.search import Searcher
 
@@ -13,7 +14,7 @@ from orchestrator.config.parsing import parse
 from orchestrator.config.sections import Configuration
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import TrialRecord
-from orchestrator.ledger.seals import canonical_json, sha256
+from orchestrator.ledger.seals import canonical_json, parquet_bytes, sha256
 from orchestrator.sweep.pruning import why_pruned
 from orchestrator.sweep.search import Search, failure_message
 from search_spaces import Space
@@ -61,7 +62,23 @@ def train(ledger: Ledger, task: dict[str, Any]) -> None:
         curve.append(best * (1 - 0.7 ** (len(curve) + 1)))
         pruned = len(curve) < EPOCHS and why_pruned(curve, task["cutoffs"]) is not None
     status = "pruned" if pruned else "complete"
+    if task["configuration"]["search"]["scheduler"] == "paired":
+        write_folds(ledger, task, curve)
     write(ledger, task, status=status, score=curve[-1], curve=curve)
+
+
+def write_folds(ledger: Ledger, task: dict[str, Any], curve: list[float]) -> None:
+    """Write the scores of three folds whose mean is the curve."""
+    tilt = task["hyperparameters"]["model.dropout"] / 10
+    rows = [
+        {"fold": str(fold), "epoch": epoch, "split": split, "selected": epoch == len(curve)}
+        | {"loss": 1.0, "ua": score + tilt * (fold - 1) - (split == "train"), "wa": 0.5}
+        for fold in range(3)
+        for epoch, score in enumerate(curve, start=1)
+        for split in ("train", "validation")
+    ]
+    table = parquet_bytes(pa.Table.from_pylist(rows))
+    ledger.trial_storage(task["trial"]).write("folds.parquet", table)
 
 
 def fail(ledger: Ledger, task: dict[str, Any]) -> None:
@@ -116,12 +133,20 @@ def state(folder: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
-@pytest.mark.parametrize("lag", [1, 4])
+@pytest.mark.parametrize(
+    ("sampler", "scheduler", "lag"),
+    [
+        ("tpe", "asha", 1),
+        ("tpe", "asha", 4),
+        ("random", "asha", 1),
+        ("random", "asha", 4),
+        ("tpe", "paired", 4),
+    ],
+)
 def test_the_order_in_which_trials_finish_changes_nothing(
-    tmp_path: Path, sampler: str, lag: int
+    tmp_path: Path, sampler: str, scheduler: str, lag: int
 ) -> None:
-    configuration = configure(sampler=sampler)
+    configuration = configure(sampler=sampler, scheduler=scheduler)
     for seed in range(4):
         drive(make(tmp_path / str(seed), configuration, lag), seed)
     narrow = make(tmp_path / "narrow", configuration, lag)
@@ -134,8 +159,11 @@ def test_the_order_in_which_trials_finish_changes_nothing(
         assert state(tmp_path / other) == expected
 
 
-def test_a_search_that_is_killed_again_and_again_ends_as_one_without_a_kill(tmp_path: Path) -> None:
-    configuration = configure()
+@pytest.mark.parametrize("scheduler", ["asha", "paired"])
+def test_a_search_that_is_killed_again_and_again_ends_as_one_without_a_kill(
+    tmp_path: Path, scheduler: str
+) -> None:
+    configuration = configure(scheduler=scheduler)
     drive(make(tmp_path / "straight", configuration, 4))
     finished = False
     for seed in range(50):
