@@ -184,7 +184,8 @@ def run_study(study: Study, narrator: Narrator) -> FinishedStudy:
                     f"utterances have no features. Their scores cannot be compared"
                 )
         target = folder.child(REPORT)
-        files = build_study(in_order, target, study.name, seeds=seeds)
+        recordings = runs[0].plan.corpus.manifest if study.audio else None
+        files = build_study(in_order, target, study.name, seeds=seeds, recordings=recordings)
     return FinishedStudy(study.name, in_order, seeds, target, files, failures)
 
 

@@ -6,6 +6,7 @@ sweeps:
   svm: {model: {name: linear_svm}}                 a sweep's own sections, and keys of sections
   iaan: {model: {name: iaan}, search: {space: iaan, trials: 30}}
 seeds: [1, 2]                                      optional
+audio: false                                       optional: the page plays no utterances
 """
 
 import copy
@@ -42,6 +43,7 @@ class _StudyFile(Section):
     base: dict[str, Any] = Field({})
     sweeps: dict[str, dict[str, Any]] = Field(min_length=1)
     seeds: tuple[Seed, ...] = ()
+    audio: bool = True
 
     @field_validator("seeds")
     @classmethod
@@ -56,11 +58,13 @@ class Study(Section):
 
     sweeps : name -> the sweep's whole configuration, which has this name too
     seeds : the best configuration of each sweep is trained again with these
+    audio : whether the page has recordings of a few utterances
     """
 
     name: str
     sweeps: dict[str, Configuration]
     seeds: tuple[int, ...] = ()
+    audio: bool = True
 
     @property
     def storage(self) -> str:
@@ -102,7 +106,7 @@ def parse_study(raw: Any) -> Study:
     file: _StudyFile = parsing.validate(_StudyFile, raw)
     if lines := list(_misplaced(file)) or list(_contradictions(file)):
         raise ConfigError("\n".join(lines))
-    study = Study(name=file.name, sweeps=_configurations(file), seeds=file.seeds)
+    study = Study(name=file.name, sweeps=_configurations(file), seeds=file.seeds, audio=file.audio)
     if lines := list(_other_folds(study)):
         raise ConfigError("\n".join(lines))
     return study
@@ -257,7 +261,7 @@ def _overridden(raw: Any, overrides: list[str]) -> Any:
         if not isinstance(raw, dict):
             raise ConfigError("a study is a mapping of keys")
         first, _, rest = key.partition(".")
-        if first in ("name", "seeds"):
+        if first in ("name", "seeds", "audio"):
             parsing.set_key(raw, key, parsing.override_value(override, key, text))
         elif first == "base":
             parsing.set_key(raw, key, parsing.override_value(override, rest, text))

@@ -23,19 +23,20 @@ OF_THE_TURN = ("current", "emotion", "speaker", "speaker_pooling")
 """Attention over the current turn. `own` and `other` are attention over earlier turns."""
 
 
-def _first_fold(inspection: pa.Table) -> pa.Table:
+def first_fold(inspection: pa.Table) -> pa.Table:
+    """The rows of the first fold."""
     return inspection.filter(pc.equal(inspection["fold"], inspection["fold"][0]))
 
 
-def _shown(inspection: pa.Table) -> list[dict[str, Any]]:
+def shown_utterances(inspection: pa.Table) -> list[dict[str, Any]]:
     """The utterances of the first fold whose attention was kept."""
-    rows = _first_fold(inspection).to_pylist()
+    rows = first_fold(inspection).to_pylist()
     return [row for row in rows if row["attention"] is not None]
 
 
 def over_turns(inspection: pa.Table) -> bool:
     """Whether the attention is over the turns before an utterance, and not over its frames."""
-    names = {curve["name"] for row in _shown(inspection) for curve in row["attention"]}
+    names = {curve["name"] for row in shown_utterances(inspection) for curve in row["attention"]}
     return not names.intersection(OF_THE_TURN)
 
 
@@ -47,7 +48,7 @@ def attention(inspection: pa.Table, classes: list[str], pooling: int) -> go.Figu
 
     pooling : number of frames of 10 ms in one pooled frame
     """
-    rows = sorted(_shown(inspection), key=lambda row: classes.index(row["truth"]))
+    rows = sorted(shown_utterances(inspection), key=lambda row: classes.index(row["truth"]))
     if over_turns(inspection):
         return _attention_over_turns(rows)
     figure = _panels(rows, specs=[[{"secondary_y": True}]] * len(rows))
@@ -143,7 +144,7 @@ def embeddings(inspection: pa.Table) -> go.Figure | None:
     Each embedding has a row of panels, with at most `MOST_POINTS` utterances, evenly spaced.
     Returns None if the fold has fewer than `FEWEST_POINTS` utterances.
     """
-    table = _first_fold(inspection)
+    table = first_fold(inspection)
     if len(table) < FEWEST_POINTS:
         return None
     table = table.take(np.unique(np.linspace(0, len(table) - 1, MOST_POINTS).astype(np.int64)))
@@ -167,7 +168,7 @@ def embeddings(inspection: pa.Table) -> go.Figure | None:
         figure.update_layout({legend: {**below, "y": -(10 + 50 * number) / height, "title": title}})
     hover = [text(f"{row['utterance']}: {row['truth']}") for row in table.to_pylist()]
     for row, name in enumerate(kept, start=1):
-        places = _tsne(np.asarray(table[name].to_pylist()))
+        places = tsne(np.asarray(table[name].to_pylist()))
         for column, (label, key) in enumerate(colourings.items(), start=1):
             values = np.asarray(table[key].to_pylist())
             for number, value in enumerate(sorted(set(values.tolist()))):
@@ -191,14 +192,17 @@ def embeddings(inspection: pa.Table) -> go.Figure | None:
     return figure
 
 
-def _tsne(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+def tsne(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
     """From (n, size) to (n, 2). Starts at the first two principal components.
 
-    Source: van der Maaten and Hinton 2008.
+    One thread computes it, because several threads add the same numbers in another order, and wait
+    for each other for long on a busy machine. Source: van der Maaten and Hinton 2008.
     """
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     perplexity = min(30.0, (len(vectors) - 1) / 3)
-    tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
-    places: NDArray[np.floating] = tsne.fit_transform(vectors.astype(np.float64))
+    embedded = TSNE(perplexity=perplexity, init="pca", random_state=0)
+    with threadpool_limits(1):
+        places: NDArray[np.floating] = embedded.fit_transform(vectors.astype(np.float64))
     return places

@@ -8,14 +8,21 @@ from typing import Any
 from markupsafe import Markup
 
 from features.errors import shorten
-from features.storage import Storage
+from features.manifest import Manifest
+from features.storage import Storage, safe_name
 from orchestrator.errors import FolderError
 from orchestrator.report import study_files
+from orchestrator.report.interpretation import over_turns
 from orchestrator.report.labels import DASH
 from orchestrator.report.latex import tables_tex
 from orchestrator.report.page import environment
+from orchestrator.report.players import players
+from orchestrator.report.raster import NO_FONT, installed_font, png
+from orchestrator.report.search_figures import search_figures
 from orchestrator.report.study_figures import MOST_SPEAKERS, confusion_name, study_figures
 from orchestrator.report.tables import shown
+from orchestrator.report.utterance_figures import examples, inspection_of, utterance_figures
+from orchestrator.results.importance import Importances
 from orchestrator.results.method import paragraph
 from orchestrator.results.opened import OpenedSweep
 from orchestrator.results.published import CORPORA, differences, published
@@ -34,24 +41,29 @@ def build_study(
     name: str,
     *,
     seeds: Mapping[str, Sequence[OpenedSweep]] = {},
+    recordings: Manifest | None = None,
 ) -> list[str]:
     """Write the page of a study and its files into `target`. Returns the names of the files.
 
     The files are `index.html`, `scores.csv`, `pairs.csv`, `trials.csv`, `predictions.parquet` (of
-    the best configurations), `tables.tex`, `paragraph.txt`, and `figures/*.svg`. The same sweeps
-    give the same bytes.
+    the best configurations), `tables.tex`, `paragraph.txt`, and each figure in `figures/`, as SVG
+    and as PNG. The same sweeps give the same bytes; those of PNG also depend on the machine's
+    fonts. Without a font there are no PNG files (`orchestrator.report.raster`).
 
     name : the page's title
     seeds : name of a sweep -> sweeps that trained its best configuration again with other seeds;
         the seed of the search itself is counted with them
+    recordings : the corpus, if the page shall play a few utterances; the page then has audio of at
+        most 1 MB. The sweeps' own records are not asked, because a folder that somebody else made
+        could name any file of this machine
 
     Raises ComparisonError if a sweep occurs twice, or if corpora, classes or folds differ, and
     FolderError if `target` is the folder of a sweep.
     """
-    return write_study(study(name, sweeps, seeds), target)
+    return write_study(study(name, sweeps, seeds), target, recordings)
 
 
-def write_study(found: Study, target: Storage) -> list[str]:
+def write_study(found: Study, target: Storage, recordings: Manifest | None = None) -> list[str]:
     """Write the page and the files of a study, as `build_study` does.
 
     Raises FolderError if `target` is the folder of a sweep.
@@ -62,7 +74,9 @@ def write_study(found: Study, target: Storage) -> list[str]:
             f"Choose another folder"
         )
     costs = {entry.label: search_cost(entry.findings) for entry in found.entries}
-    figures = study_figures(found, costs)
+    searches, importances = search_figures(found, costs)
+    figures = study_figures(found, costs) | utterance_figures(found) | searches
+    audio = {} if recordings is None else players(recordings, examples(found))
     files = {
         "scores.csv": study_files.scores_csv(found, costs),
         "pairs.csv": study_files.pairs_csv(found),
@@ -72,7 +86,10 @@ def write_study(found: Study, target: Storage) -> list[str]:
         "paragraph.txt": f"{paragraph(found)}\n".encode(),
         **{f"figures/{figure}.svg": drawn.encode() for figure, drawn in figures.items()},
     }
-    files["index.html"] = render_study(found, costs, figures, sorted(files)).encode()
+    if (font := installed_font()) is not None:
+        files |= {f"figures/{figure}.png": png(drawn, font) for figure, drawn in figures.items()}
+    page = render_study(found, costs, figures, importances, audio, sorted(files))
+    files["index.html"] = page.encode()
     for file, data in files.items():
         target.write(file, data)
     return sorted(files)
@@ -94,9 +111,17 @@ class Paper:
 
 
 def render_study(
-    found: Study, costs: dict[str, SearchCost], figures: dict[str, str], files: list[str]
+    found: Study,
+    costs: dict[str, SearchCost],
+    figures: dict[str, str],
+    importances: dict[str, Importances],
+    audio: dict[str, str],
+    files: list[str],
 ) -> str:
-    """The page. The same study gives the same text."""
+    """The page. The same study gives the same text.
+
+    audio : utterance -> a data URI to play
+    """
     templates, assets = environment()
     templates.filters.update(p_value=p_value, width=width, listed=listed)
     record, ranked = found.record, found.ranking
@@ -125,10 +150,19 @@ def render_study(
         speakers=found.speakers,
         most_speakers=MOST_SPEAKERS,
         costs=costs,
+        seconds={label: sum(cost.seconds.values()) for label, cost in costs.items()},
+        importances=importances,
+        players=[(n, truth, audio[n]) for n, truth in examples(found).items() if n in audio],
+        inspected=[e.label for e in ranked if _looks(figures, e)],
+        turn_attention=[
+            e.label for e in ranked if (look := inspection_of(e)) is not None and over_turns(look)
+        ],
+        names={entry.label: safe_name(entry.label) for entry in found.entries},
         trials=rows if len(rows) <= MOST_TRIALS else kept[:MOST_TRIALS],
         hidden_trials=max(0, len(rows) - MOST_TRIALS),
         paragraph=paragraph(found),
         notes=list(dict.fromkeys(note for e in found.entries for note in e.record.notes)),
+        no_font=NO_FONT if installed_font() is None else "",
         facts=_facts(found),
         files=files,
         # Our own drawings, whose texts are escaped already.
@@ -150,6 +184,12 @@ def width(value: float) -> str:
 def listed(numbers: list[int]) -> str:
     """The first of many numbers of trials."""
     return shorten([str(number) for number in numbers])
+
+
+def _looks(figures: dict[str, str], entry: Entry) -> bool:
+    """Whether a sweep has a figure of its attention or of its embeddings."""
+    name = safe_name(entry.label)
+    return f"attention-{name}" in figures or f"embeddings-{name}" in figures
 
 
 def _configuration(entry: Entry) -> str:

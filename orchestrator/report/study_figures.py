@@ -6,43 +6,13 @@ from collections.abc import Callable, Sequence
 
 from features.storage import safe_name
 from orchestrator.metrics import Interval
+from orchestrator.report.axes import BOTTOM, LABELS, ROW, WIDTH, Axis, legend, legend_height, rows
 from orchestrator.report.labels import BLUE, DASH, GREY, ORANGE, marker
-from orchestrator.report.svg import NARROW, Drawing, shortened
+from orchestrator.report.svg import Drawing, shortened
 from orchestrator.results.searches import SearchCost
 from orchestrator.results.study import Entry, Study
 
-WIDTH = 640
-LABELS = 150
-"""Width of the column of names."""
 MOST_SPEAKERS = 40
-ROW = 30
-BOTTOM = 44
-"""Height of the axis below a figure."""
-
-
-class Axis:
-    """Maps values to places on a line, with ticks at round values."""
-
-    def __init__(self, low: float, high: float, start: float, end: float) -> None:
-        if high <= low:
-            low, high = low - 0.5, high + 0.5
-        rough = (high - low) / 6
-        power = 10.0 ** math.floor(math.log10(rough))
-        self.step = power * next(m for m in (1, 2, 5, 10) if m * power >= rough)
-        self.low = math.floor(low / self.step) * self.step
-        self.high = math.ceil(high / self.step) * self.step
-        self._start, self._end = start, end
-
-    def __call__(self, value: float) -> float:
-        """The place of a value."""
-        share = (value - self.low) / (self.high - self.low)
-        return self._start + share * (self._end - self._start)
-
-    @property
-    def ticks(self) -> list[float]:
-        """Round values from end to end."""
-        count = round((self.high - self.low) / self.step)
-        return [self.low + number * self.step for number in range(count + 1)]
 
 
 def study_figures(study: Study, costs: dict[str, SearchCost]) -> dict[str, str]:
@@ -76,53 +46,9 @@ def styles(study: Study) -> dict[str, dict[str, str]]:
     return {entry.label: marker(number) for number, entry in enumerate(study.entries)}
 
 
-def _rows(
-    title: str, names: Sequence[str], axis: Axis, label: str, below: float = 0
-) -> tuple[Drawing, list[float]]:
-    """A drawing with a row for each name and an axis of per cent below; and the places of the rows.
-
-    below : height of a legend below the axis
-    """
-    height = 12 + ROW * len(names)
-    drawing = Drawing(WIDTH, height + BOTTOM + below, title)
-    for tick in axis.ticks:
-        x = axis(tick)
-        drawing.line((x, 8), (x, height), opacity=0.15)
-        drawing.text((x, height + 16), f"{100 * tick:.0f}", "middle", 12)
-    drawing.text(((axis(axis.low) + axis(axis.high)) / 2, height + 36), label, "middle")
-    places = [12 + ROW * (number + 0.5) for number in range(len(names))]
-    for name, y in zip(names, places, strict=True):
-        drawing.text((LABELS - 10, y + 4), shortened(name, LABELS - 12), "end")
-    return drawing, places
-
-
 def _axis(intervals: Sequence[Interval], end: float) -> Axis:
     values = [value for each in intervals for value in each if not math.isnan(value)]
     return Axis(max(0.0, min(values)), min(1.0, max(values)), LABELS, end)
-
-
-def _legend_places(labels: Sequence[str]) -> list[tuple[float, float]]:
-    """Where each entry of a legend begins: x, and y from the legend's top."""
-    places, x, y = [], 14.0, 14.0
-    for label in labels:
-        length = 34 + NARROW * 13 * len(label)
-        if x > 14 and x + length > WIDTH:
-            x, y = 14.0, y + 20
-        places.append((x, y))
-        x += length
-    return places
-
-
-def _legend(drawing: Drawing, study: Study, labels: Sequence[str], top: float) -> None:
-    """The marker and the name of each sweep, below a figure."""
-    look = styles(study)
-    for label, (x, y) in zip(labels, _legend_places(labels), strict=True):
-        drawing.dot((x, top + y - 4), look[label]["color"], look[label]["symbol"])
-        drawing.text((x + 10, top + y), shortened(label, WIDTH - 40))
-
-
-def _legend_height(labels: Sequence[str]) -> float:
-    return _legend_places(labels)[-1][1] + 12
 
 
 def scores(study: Study) -> str:
@@ -133,7 +59,7 @@ def scores(study: Study) -> str:
     ranked, groups = study.ranking, study.groups
     room = 14 * len(groups) + 10
     axis = _axis([entry.score.headline for entry in ranked], WIDTH - room - 12)
-    drawing, places = _rows(
+    drawing, places = rows(
         "UA of each model with its 95 % interval; bars join those that do not differ",
         [entry.label for entry in ranked],
         axis,
@@ -194,14 +120,14 @@ def speakers(study: Study) -> str:
     values = [entry.score.by_speaker[name][1].ua for entry in study.ranking for name in names]
     axis = Axis(min(values), max(values), LABELS, WIDTH - 14)
     labels = [entry.label for entry in study.ranking]
-    drawing, places = _rows(
+    drawing, places = rows(
         "UA by speaker for all models",
         names,
         axis,
         "UA of the speaker in %",
-        _legend_height(labels),
+        legend_height(labels),
     )
-    _legend(drawing, study, labels, 12 + ROW * len(names) + BOTTOM)
+    legend(drawing, styles(study), labels, 12 + ROW * len(names) + BOTTOM)
     look = styles(study)
     for name, y in zip(names, places, strict=True):
         for entry in reversed(study.ranking):  # the best model is drawn last, on top
@@ -225,9 +151,9 @@ def search(
     x = Axis(0.0, across, 64, WIDTH - 14)
     y = Axis(min(scored), max(scored), 300, 14)
     labels = list(lines)
-    height = 300 + BOTTOM + _legend_height(labels)
+    height = 300 + BOTTOM + legend_height(labels)
     drawing = Drawing(WIDTH, height, f"Best score so far, by {title}")
-    _legend(drawing, study, labels, 300 + BOTTOM)
+    legend(drawing, styles(study), labels, 300 + BOTTOM)
     for tick in y.ticks:
         drawing.line((64, y(tick)), (WIDTH - 14, y(tick)), opacity=0.15)
         drawing.text((56, y(tick) + 4), f"{100 * tick:.3g}", "end", 12)
@@ -252,21 +178,21 @@ def search(
 
 def seeds(study: Study) -> str:
     """For each configuration: a dot for each seed, and below it a dot for each fold."""
-    rows: list[tuple[str, list[tuple[str, float]], str]] = []
+    bars: list[tuple[str, list[tuple[str, float]], str]] = []
     for label, spread in study.seeds.items():
         by_seed = [(f"seed {seed}", ua) for seed, ua in sorted(spread.ua.items())]
-        rows.append((f"{label}: seeds", by_seed, BLUE))
+        bars.append((f"{label}: seeds", by_seed, BLUE))
         by_fold = [(f"fold {fold}", ua) for fold, ua in spread.folds.items()]
-        rows.append((f"{label}: folds", by_fold, ORANGE))
-    values = [ua for _, points, _ in rows for _, ua in points]
+        bars.append((f"{label}: folds", by_fold, ORANGE))
+    values = [ua for _, points, _ in bars for _, ua in points]
     axis = Axis(min(values), max(values), LABELS, WIDTH - 14)
-    drawing, places = _rows(
+    drawing, places = rows(
         "UA by training seed, and by fold",
-        [name for name, *_ in rows],
+        [name for name, *_ in bars],
         axis,
         "UA of the best configuration in %",
     )
-    for (name, points, colour), y in zip(rows, places, strict=True):
+    for (name, points, colour), y in zip(bars, places, strict=True):
         low, high = (axis(end(ua for _, ua in points)) for end in (min, max))
         drawing.line((low, y), (high, y), GREY, 1)
         for what, ua in points:

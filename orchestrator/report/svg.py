@@ -5,6 +5,7 @@ light and a dark page, and is black in a file of its own. Numbers have at most t
 same calls give the same text.
 """
 
+import base64
 import html
 from collections.abc import Sequence
 
@@ -41,16 +42,27 @@ class Drawing:
             stroke_opacity=opacity,
         )
 
-    def path(self, points: Sequence[tuple[float, float]], colour: str, dash: str = "") -> None:
+    def path(
+        self,
+        points: Sequence[tuple[float, float]],
+        colour: str,
+        dash: str = "",
+        width: float = 2,
+        opacity: float = 1,
+        hint: str = "",
+    ) -> None:
         """A line through points."""
         listed = " ".join(f"{_number(x)},{_number(y)}" for x, y in points)
-        dashes = {"stroke_dasharray": dash} if dash else {}
+        dashes: dict[str, object] = {"stroke_dasharray": dash} if dash else {}
+        if opacity < 1:
+            dashes["stroke_opacity"] = opacity
         self._add(
             "polyline",
+            hint,
             points=listed,
             fill="none",
             stroke=colour,
-            stroke_width=2,
+            stroke_width=width,
             stroke_linejoin="round",
             **dashes,
         )
@@ -76,6 +88,33 @@ class Drawing:
             fill_opacity=opacity,
         )
 
+    def frame(self, corner: tuple[float, float], size: tuple[float, float]) -> None:
+        """An empty rectangle with a faint edge."""
+        (x, y), (width, height) = corner, size
+        self._add(
+            "rect",
+            x=x,
+            y=y,
+            width=width,
+            height=height,
+            fill="none",
+            stroke="currentColor",
+            stroke_opacity=0.3,
+        )
+
+    def image(self, corner: tuple[float, float], size: tuple[float, float], png: bytes) -> None:
+        """A PNG picture, stretched to `size`. The drawing contains it."""
+        (x, y), (width, height) = corner, size
+        self._add(
+            "image",
+            x=x,
+            y=y,
+            width=width,
+            height=height,
+            preserveAspectRatio="none",
+            href=f"data:image/png;base64,{base64.b64encode(png).decode()}",
+        )
+
     def dot(
         self,
         place: tuple[float, float],
@@ -83,15 +122,17 @@ class Drawing:
         symbol: str = "circle",
         size: float = 4.5,
         hint: str = "",
+        opacity: float = 1,
     ) -> None:
         """A marker: `circle`, `square`, `diamond` or `cross`."""
         x, y = place
+        clear = {"opacity": opacity} if opacity < 1 else {}
         if symbol == "circle":
-            self._add("circle", hint, cx=x, cy=y, r=size, fill=colour)
+            self._add("circle", hint, cx=x, cy=y, r=size, fill=colour, **clear)
         elif symbol == "cross":
             arms = f"M{_number(x - size)} {_number(y)}h{_number(2 * size)}"
             arms += f"M{_number(x)} {_number(y - size)}v{_number(2 * size)}"
-            self._add("path", hint, d=arms, stroke=colour, stroke_width=2.5, fill="none")
+            self._add("path", hint, d=arms, stroke=colour, stroke_width=2.5, fill="none", **clear)
         else:
             side = 0.9 * size
             turn = f"rotate(45 {_number(x)} {_number(y)})" if symbol == "diamond" else ""
@@ -104,6 +145,7 @@ class Drawing:
                 height=2 * side,
                 fill=colour,
                 **({"transform": turn} if turn else {}),
+                **clear,
             )
 
     def text(

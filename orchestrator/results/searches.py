@@ -27,7 +27,7 @@ class SearchCost:
     pruning_saved : estimated share of fold-epochs that pruning saved, 0..1; None if no trial was
         pruned, or if no trial is complete
     failures : reason -> numbers of the failed trials
-    seconds : training time of all trials
+    seconds : status -> training time of the trials, over all their folds
     """
 
     steps: list[Step]
@@ -36,7 +36,7 @@ class SearchCost:
     fold_epochs: int
     pruning_saved: float | None
     failures: dict[str, list[int]]
-    seconds: float
+    seconds: dict[str, float]
 
 
 def fold_epochs(trial: Trial, folds: int) -> int:
@@ -74,7 +74,9 @@ def search_cost(findings: Findings) -> SearchCost:
         whole = sum(by_status["complete"]) / len(by_status["complete"])
         avoided = sum(max(0.0, whole - cost) for cost in by_status["pruned"])
         saved = avoided / (avoided + spent) if avoided + spent else None
-    seconds = sum(trial.record.seconds for trial in findings.trials)
+    seconds = dict.fromkeys(("complete", "pruned", "failed"), 0.0)
+    for trial in findings.trials:
+        seconds[trial.record.status] += trial.record.seconds
     return SearchCost(
         steps, findings.counts, findings.sweep.trials, spent, saved, dict(failures), seconds
     )
