@@ -197,8 +197,12 @@ def _tsne(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
     Source: van der Maaten and Hinton 2008.
     """
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     perplexity = min(30.0, (len(vectors) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
-    places: NDArray[np.floating] = tsne.fit_transform(vectors.astype(np.float64))
+    # Each of the thousand short steps waits for all threads. If the machine is busy, several threads
+    # took 40 times the CPU time of one (measured).
+    with threadpool_limits(1):
+        places: NDArray[np.floating] = tsne.fit_transform(vectors.astype(np.float64))
     return places
