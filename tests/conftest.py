@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-# Parallel test processes share the CPUs. If they use threads too, most of their CPU time is OpenMP's
-# wait for threads that do not run. Processes that a test starts inherit this variable.
+# Parallel test processes share the CPUs. If they also use threads, OpenMP's threads wait in loops
+# for threads that do not run. Processes that a test starts inherit this variable.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

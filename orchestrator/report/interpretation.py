@@ -201,8 +201,8 @@ def _tsne(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
 
     perplexity = min(30.0, (len(vectors) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
-    # Each of the thousand short steps waits for all threads. If the machine is busy, several threads
-    # took 40 times the CPU time of one (measured).
+    # Each of the thousand short steps waits for all threads. On a busy machine, two threads took 40
+    # times the CPU time of one (measured).
     with threadpool_limits(1):
         places: NDArray[np.floating] = tsne.fit_transform(vectors.astype(np.float64))
     return places
