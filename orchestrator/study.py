@@ -161,7 +161,8 @@ def run_study(study: Study, narrator: Narrator) -> FinishedStudy:
     sweeps: dict[str, OpenedSweep] = {}
     seeds: dict[str, list[OpenedSweep]] = {}
     failures: dict[str, str] = {}
-    with lease(folder), finished_trials_kept():
+    with lease(folder) as confirm, finished_trials_kept():
+        confirm()
         with Connection() as connection:
             for number, planned in enumerate(runs, start=1):
                 narrator.say(f"sweep {number} of {len(runs)}: {planned.name}")

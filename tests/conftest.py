@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+# Parallel test processes share the CPUs. If they also use threads, OpenMP's threads wait in loops
+# for threads that do not run. Processes that a test starts inherit this variable.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:

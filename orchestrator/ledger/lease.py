@@ -1,5 +1,8 @@
 """One driver at a time works on a sweep: the driver holds a lease and renews it.
 
+A driver takes a lease in two steps: it writes the lease, and later confirms that no other driver
+has written one since. Meanwhile it may start Ray, but it writes nothing else.
+
 No clocks are compared. A lease is dead if its process on this machine is dead, or if its counter
 does not change for longer than a renewal may take.
 """
@@ -11,7 +14,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -47,8 +50,12 @@ class Holder(Record):
 
 
 @contextmanager
-def lease(storage: Storage) -> Iterator[None]:
+def lease(storage: Storage) -> Iterator[Callable[[], None]]:
     """Hold the sweep's lease. Raises LeaseError, with the holder's name, if it is taken.
+
+    Yields a function that confirms the lease. Call it before the first write to the folder. The
+    function waits until a driver that started at the same time must have written its own lease,
+    and raises LeaseError if one did.
 
     For the main thread: another driver that takes the lease over interrupts it.
     """
@@ -56,15 +63,20 @@ def lease(storage: Storage) -> Iterator[None]:
     mine = Holder(host=socket.gethostname(), pid=os.getpid(), token=uuid.uuid4().hex)
     _wait_for(storage)
     _write(storage, mine)
-    time.sleep(BEAT / 2)  # longer than the time between two drivers that start together
-    if other := _other(storage, mine):
-        raise _refusal(storage, other)
+    # Longer than the time between two drivers that start together.
+    certain = time.monotonic() + BEAT / 2
+
+    def confirm() -> None:
+        time.sleep(max(0.0, certain - time.monotonic()))
+        if other := _other(storage, mine):
+            raise _refusal(storage, other)
+
     before = signal.signal(TAKEN_OVER, signal.default_int_handler)
     ended = threading.Event()
     renewing = threading.Thread(target=_renew, args=(storage, mine, ended), daemon=True)
     renewing.start()
     try:
-        yield
+        yield confirm
     except KeyboardInterrupt:  # from a person, or from `_renew`
         if other := _other(storage, mine):
             raise _refusal(storage, other) from None

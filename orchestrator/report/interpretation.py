@@ -203,6 +203,8 @@ def tsne(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
 
     perplexity = min(30.0, (len(vectors) - 1) / 3)
     embedded = TSNE(perplexity=perplexity, init="pca", random_state=0)
+    # Each of the thousand short steps waits for all threads, which on a busy machine takes longer
+    # than the step.
     with threadpool_limits(1):
         places: NDArray[np.floating] = embedded.fit_transform(vectors.astype(np.float64))
     return places

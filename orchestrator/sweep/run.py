@@ -59,8 +59,8 @@ def run_sweep(configuration: Configuration, narrator: Narrator, fork: str | None
         source.sweep()  # raises NoSweepError
         plan = replace(plan, configuration=configuration.with_values({"name": fork}))
     ledger = ledger_of(configuration, fork)
-    with lease(ledger.storage):
-        run(plan, space, ledger, narrator, source)
+    with lease(ledger.storage) as confirm:
+        run(plan, space, ledger, narrator, source, confirm=confirm)
     return ledger
 
 
@@ -71,10 +71,12 @@ def run(
     narrator: Narrator,
     source: Ledger | None = None,
     connection: Connection | None = None,
+    confirm: Callable[[], None] = lambda: None,
 ) -> None:
     """As `run_sweep`, for a driver that holds the lease. Uses Ray only if a trial is unfinished.
 
     connection : to Ray, which the run opens if needed and leaves open; by default one of its own
+    confirm : confirms the lease (`orchestrator.ledger.lease.lease`), called before the first write
     """
     configuration = _searching(plan.configuration)
     with ExitStack() as own:
@@ -82,6 +84,7 @@ def run(
         resources = None
         if not ledger.has_sweep():  # wrong resources end a new sweep before the extraction
             resources = _connect(connection, configuration, len(plan.folds))
+        confirm()
         prepared = _prepare(plan, configuration, connection, narrator)
         replicas = replicas_of(configuration, len(prepared.folds))
 
@@ -110,7 +113,8 @@ def run(
                 narrator.say(
                     f"trials resume with {resources.workers} workers, because {wanted} do not fit"
                 )
-            tune_trials(search, configuration, prepared, ledger, resources, code, narrator)
+            local = connection.open()
+            tune_trials(search, configuration, prepared, ledger, resources, code, narrator, local)
     interrupted = [number for number, trial in sorted(search.finished.items()) if trial is None]
     if interrupted:
         narrator.say(f"trials {interrupted} were interrupted; run the same command to retry them")

@@ -1,6 +1,7 @@
 """Runs the trials that the search proposes, under Ray Tune."""
 
 import datetime
+from contextlib import ExitStack
 from typing import Any
 
 from orchestrator.config.parsing import parse
@@ -17,7 +18,12 @@ from orchestrator.sweep.events import events, name_of
 from orchestrator.sweep.resources import Resources
 from orchestrator.sweep.search import Search
 from orchestrator.sweep.trial import RESTARTS, run_trial
-from orchestrator.sweep.tune_compat import NoProgress, configure_tune, idle_processes_kept
+from orchestrator.sweep.tune_compat import (
+    NoProgress,
+    configure_tune,
+    first_processes_used,
+    idle_processes_kept,
+)
 
 
 def tune_trials(
@@ -28,10 +34,12 @@ def tune_trials(
     resources: Resources,
     code: str,
     narrator: Narrator,
+    local: bool = False,
 ) -> None:
     """Run all trials that the search still proposes.
 
     code : digest of the code, for the trials' records (`orchestrator.sweep.identity.combined`)
+    local : whether this process has started a local Ray
 
     Ray must be initialised. Raises OSError if the storage fails.
     """
@@ -100,7 +108,9 @@ def tune_trials(
         ),
     )
     try:
-        with narrator.bars(), idle_processes_kept():
+        with narrator.bars(), idle_processes_kept(), ExitStack() as stack:
+            if local:
+                stack.enter_context(first_processes_used())
             tuner.fit()
     finally:
         callback.release_all()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ray.tune.execution import tune_controller
+from ray.tune.execution.class_cache import _ActorClassCache
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
 from ray.tune.utils.object_cache import _ObjectCache
@@ -161,6 +162,33 @@ def idle_processes_kept() -> Iterator[None]:
         yield
     finally:
         setattr(tune_controller, name, _ObjectCache)
+
+
+class WithoutEnvironment(_ActorClassCache):
+    """Lets trials run in the processes that a local Ray has started for the driver.
+
+    Tune gives trials an environment of their own, so Ray prepares it and starts further processes,
+    while its first ones stay idle. They have the driver's environment anyway.
+    """
+
+    def get(self, trainable_cls: Any) -> Any:
+        """The actor class of trials."""
+        import ray
+
+        if trainable_cls not in self._cache:
+            self._cache[trainable_cls] = ray.remote(trainable_cls)
+        return self._cache[trainable_cls]
+
+
+@contextmanager
+def first_processes_used() -> Iterator[None]:
+    """Let Tune use `WithoutEnvironment` in this context. Only for a local Ray of this driver."""
+    name = "_ActorClassCache"
+    setattr(tune_controller, name, WithoutEnvironment)
+    try:
+        yield
+    finally:
+        setattr(tune_controller, name, _ActorClassCache)
 
 
 def process_of(trial: Any) -> str | None:

@@ -49,7 +49,10 @@ def state() -> tuple[object, ...]:
     return [os.environ.get(name) for name in names], sys.modules["__main__"], mask
 
 
-def test_any_number_of_workers_writes_the_same_files(manifest: Manifest, tmp_path: Path) -> None:
+def test_any_number_of_workers_writes_the_same_files(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # the pool sets it for its workers
     for workers in (1, 3):
         before = state()
         _, calls = run(manifest, tmp_path / str(workers), workers, CONFIG)

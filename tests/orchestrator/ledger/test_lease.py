@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ HOLD = """
 import sys, time
 from features.storage import Storage
 from orchestrator.ledger.lease import lease
-with lease(Storage.open(sys.argv[1])):
+with lease(Storage.open(sys.argv[1])) as confirm:
+    confirm()
     print("held", flush=True)
     time.sleep(60)
 """
@@ -47,7 +49,8 @@ def test_a_second_driver_is_refused_with_the_name_of_the_first(
         assert storage.exists(leases.NAME)  # the refused driver removed nothing
         holder.kill()
     monkeypatch.setattr(leases, "PATIENCE", 1e6)
-    with lease(storage):  # the holder died on this machine, so its lease is taken over at once
+    with lease(storage) as confirm:  # a holder that died on this machine is replaced at once
+        confirm()
         assert str(os.getpid()).encode() in storage.read(leases.NAME)
     assert not storage.exists(leases.NAME)
 
@@ -59,6 +62,28 @@ def test_a_silent_driver_on_another_machine_counts_as_dead(
     storage.write(leases.NAME, seal({"host": "elsewhere", "pid": 1, "token": "x", "beat": 7}))
     with lease(storage):
         assert b"elsewhere" not in storage.read(leases.NAME)
+
+
+def test_of_two_drivers_that_start_together_only_the_second_works(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither saw the other's lease before it wrote its own. Each confirms before it works."""
+    monkeypatch.setattr(leases, "_wait_for", lambda storage: None)
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(lease(storage)) for _ in range(2))
+        second()
+        with pytest.raises(LeaseError, match=f"process {os.getpid()} on "):
+            first()
+    assert not storage.exists(leases.NAME)  # the second deleted its own lease
+
+
+def test_a_lease_that_was_taken_over_is_never_confirmed(storage: Storage) -> None:
+    other = seal({"host": "elsewhere", "pid": 7, "token": "x", "beat": 0})
+    with lease(storage) as confirm:
+        storage.write(leases.NAME, other)
+        with pytest.raises(LeaseError, match="process 7 on elsewhere"):
+            confirm()
+    assert storage.read(leases.NAME) == other
 
 
 def test_a_held_lease_is_renewed(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.seals import parquet_bytes, sha256
+from orchestrator.report import interpretation
 from tests.support.made_sweep import CLASSES, make_sweep
 from tests.support.report_page import best_of, page_of
 
@@ -111,3 +113,26 @@ def test_attention_over_turns_has_a_bar_for_each_turn(tmp_path: Path) -> None:
         assert bar["x"] == list(range(-len(weights), 0))
     assert "The weights of own turns sum to 1" in page.words()
     assert "Each frame has a weight" not in page.words()
+
+
+def test_tsne_uses_one_thread_and_leaves_the_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from sklearn import manifold
+
+    def threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp"}
+
+    class Watched(manifold.TSNE):
+        def fit_transform(self, *arguments: Any) -> Any:
+            used.append(threads())
+            return super().fit_transform(*arguments)
+
+    used: list[set[int]] = []
+    vectors = np.random.default_rng(0).normal(size=(12, 3))
+    alone = interpretation._tsne(vectors)
+    monkeypatch.setattr(manifold, "TSNE", Watched)
+    with threadpool_limits(2, user_api="openmp"):
+        np.testing.assert_array_equal(interpretation._tsne(vectors), alone)
+        assert threads() == {2}
+    assert used == [{1}]

@@ -111,6 +111,23 @@ def test_idle_processes_stay_until_the_search_ends() -> None:
     assert tune_controller._ObjectCache is _ObjectCache
 
 
+def test_tune_still_gives_trials_an_environment_of_their_own() -> None:
+    """A process with an environment of its own is not one of those that Ray starts first."""
+    from ray.tune.execution import tune_controller
+    from ray.tune.execution.class_cache import _ActorClassCache
+
+    class Trainable:
+        pass
+
+    theirs = _ActorClassCache().get(Trainable)._default_options
+    assert theirs["runtime_env"]["env_vars"], "remove WithoutEnvironment"
+    with tune_compat.first_processes_used():
+        ours = tune_controller._ActorClassCache()
+    assert "runtime_env" not in ours.get(Trainable)._default_options
+    assert ours.get(Trainable) is ours.get(Trainable)
+    assert tune_controller._ActorClassCache is _ActorClassCache
+
+
 def test_a_searcher_without_state_is_pickled_empty(tmp_path: Path) -> None:
     searcher = tune_compat.SearcherWithoutState(metric="score", mode="max")
     searcher.secret = object()  # cannot be compared after pickling, so it must be gone
