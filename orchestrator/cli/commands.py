@@ -202,18 +202,28 @@ def demo(
 
 
 @app.command()
-def status(folder: SweepFolder, as_json: AsJson = False) -> None:
+def status(
+    folder: SweepFolder,
+    live: Annotated[
+        bool, typer.Option("--watch", help="Show it until the sweep ends. Ctrl-C ends the view.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show the progress of a sweep."""
     from features.storage import Storage
-    from orchestrator.cli.console import print_values
+    from orchestrator.cli.watch import print_status, watch
     from orchestrator.ledger.ledger import Ledger
-    from orchestrator.results.status import sweep_status
+    from orchestrator.results.status import StatusReader
 
-    values = sweep_status(Ledger(Storage.open(folder)))
-    if as_json:
-        print(json.dumps(values))
+    if live and as_json:
+        raise UsageError("--json: prints one object, so it does not work with --watch")
+    reader = StatusReader(Ledger(Storage.open(folder)))
+    if live:
+        watch(reader, folder)
+    elif as_json:
+        print(json.dumps(reader.read()))
     else:
-        print_values(values, folder)
+        print_status(reader.read(), folder)
 
 
 @app.command()
