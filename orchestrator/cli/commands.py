@@ -259,6 +259,22 @@ def report(
 
 
 @app.command()
+def export(
+    folder: SweepFolder,
+    optuna: Annotated[
+        str, typer.Option(metavar="FILE", help="Write an Optuna study (SQLite) to this new file.")
+    ],
+) -> None:
+    """Write the trials of a sweep as an Optuna study, for optuna-dashboard."""
+    from features.storage import Storage
+    from orchestrator.ledger.ledger import Ledger
+    from orchestrator.results.optuna_file import write_study
+
+    count = write_study(Ledger(Storage.open(folder)), optuna)
+    print(f"{count} trials in {optuna}")
+
+
+@app.command()
 def compare(first: SweepFolder, second: SweepFolder, as_json: AsJson = False) -> None:
     """Compare two sweeps on the same folds: the difference of their nested UA, with tests."""
     from orchestrator import compare as compare_sweeps

@@ -24,7 +24,7 @@ from search_spaces.plain_yaml import UNREADABLE, SurpriseError, load_yaml
 
 TEXTS = (("corpus",), ("name",), ("storage",), ("search", "space"))
 """Keys whose values are text: labels, speakers and paths, which may look like a number."""
-_LISTS = ("corpus.classes", "corpus.only.")
+_LISTS = ("corpus.classes", "corpus.only.", "trackers")
 """Keys, and the start of keys, that take a list of names."""
 
 

@@ -53,7 +53,7 @@ class StatusReader:
         failed = [trial for trial in self.finished.values() if trial.status == "failed"]
         live = self.ledger.progress()
         known = {trial.trial: trial for trial in live.running} if live is not None else {}
-        running = []
+        running: list[dict[str, Any]] = []
         for proposal in unfinished:
             trained = known.get(proposal.trial)
             epoch = trained.epoch if trained else self._checkpoint(proposal.trial)
