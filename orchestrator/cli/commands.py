@@ -259,6 +259,37 @@ def report(
 
 
 @app.command()
+def refit(
+    folder: SweepFolder,
+    trial: Annotated[
+        str | None, typer.Option(metavar="ID", help="The trial; by default the best trial.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
+    root: Annotated[
+        str | None, typer.Option(help="The corpus, if it is not at the sweep's corpus.root.")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="The storage with the features, if it has moved.")
+    ] = None,
+) -> None:
+    """Train a sweep's best configuration on all labelled utterances."""
+    from orchestrator import open_sweep
+    from orchestrator.inference.refit import honest_score
+    from orchestrator.inference.refit import refit as train_again
+    from orchestrator.progress import Narrator
+
+    opened, narrator = open_sweep(folder), Narrator()
+    moved = {"corpus.root": root, "storage": storage}
+    given = {key: value for key, value in moved.items() if value is not None}
+    with narrator.bars():
+        records = train_again(opened, trial, seeds, given, narrator.bar)
+    for record in records:
+        place = opened.ledger.storage.path(f"refits/{record.trial}/seed-{record.seed}")
+        print(f"{place}: {record.utterances} utterances, {record.epochs} epochs")
+    print(honest_score(opened, records[0].trial))
+
+
+@app.command()
 def export(
     folder: SweepFolder,
     optuna: Annotated[
