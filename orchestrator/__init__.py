@@ -120,16 +120,19 @@ def run(configuration: "Configuration", fork: str | None = None) -> "OpenedSweep
     from orchestrator.progress import Narrator
     from orchestrator.results.opened import OpenedSweep
     from orchestrator.sweep.run import ledger_of, run_sweep
+    from orchestrator.tracking.follow import followed
 
-    failure = None
+    failure, narrator = None, Narrator()
     with translated():
-        try:
-            with finished_trials_kept():
-                run_sweep(configuration, Narrator(), fork)
-        except HopelessError as error:
-            failure = error
-        sweep = OpenedSweep(ledger_of(configuration, fork))
-        report.build(sweep.ledger, sweep.findings)
+        ledger = ledger_of(configuration, fork)
+        with followed(configuration.trackers, ledger, narrator.say):
+            try:
+                with finished_trials_kept():
+                    run_sweep(configuration, narrator, fork)
+            except HopelessError as error:
+                failure = error
+            sweep = OpenedSweep(ledger)
+            report.build(sweep.ledger, sweep.findings)
     if failure is not None:
         raise failure
     return sweep

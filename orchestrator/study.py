@@ -31,6 +31,7 @@ from orchestrator.sweep import identity
 from orchestrator.sweep.check import check, check_model, training_speakers
 from orchestrator.sweep.connection import Connection
 from orchestrator.sweep.run import changes, run
+from orchestrator.tracking.follow import followed
 from search_spaces import Space
 
 FOLDER = "studies"
@@ -194,11 +195,12 @@ def _finish(
     planned: PlannedRun, connection: Connection, narrator: Narrator, failures: dict[str, str]
 ) -> OpenedSweep:
     """Run a sweep to its end. If it fails, the reason goes into `failures`."""
-    try:
-        run(planned.plan, planned.space, planned.ledger, narrator, connection=connection)
-    except HopelessError as error:
-        failures[planned.name] = str(error)
-        narrator.say(f"{planned.name}: {error}")
+    with followed(planned.configuration.trackers, planned.ledger, narrator.say):
+        try:
+            run(planned.plan, planned.space, planned.ledger, narrator, connection=connection)
+        except HopelessError as error:
+            failures[planned.name] = str(error)
+            narrator.say(f"{planned.name}: {error}")
     sweep = OpenedSweep(planned.ledger)
     if planned.name not in failures:
         if sweep.findings.unfinished:

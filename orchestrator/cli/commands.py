@@ -205,18 +205,28 @@ def demo(
 
 
 @app.command()
-def status(folder: SweepFolder, as_json: AsJson = False) -> None:
+def status(
+    folder: SweepFolder,
+    live: Annotated[
+        bool, typer.Option("--watch", help="Show it until the sweep ends. Ctrl-C ends the view.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show the progress of a sweep."""
     from features.storage import Storage
-    from orchestrator.cli.console import print_values
+    from orchestrator.cli.watch import print_status, watch
     from orchestrator.ledger.ledger import Ledger
-    from orchestrator.results.status import sweep_status
+    from orchestrator.results.status import StatusReader
 
-    values = sweep_status(Ledger(Storage.open(folder)))
-    if as_json:
-        print(json.dumps(values))
+    if live and as_json:
+        raise UsageError("--json: prints one object, so it does not work with --watch")
+    reader = StatusReader(Ledger(Storage.open(folder)))
+    if live:
+        watch(reader, folder)
+    elif as_json:
+        print(json.dumps(reader.read()))
     else:
-        print_values(values, folder)
+        print_status(reader.read(), folder)
 
 
 @app.command()
@@ -249,6 +259,53 @@ def report(
         print("\n".join(opened.ledger.storage.path(name) for name in names))
         for sentence in opened.findings.alarm:  # standard output has the names of the files only
             print(sentence, file=sys.stderr)
+
+
+@app.command()
+def refit(
+    folder: SweepFolder,
+    trial: Annotated[
+        str | None, typer.Option(metavar="ID", help="The trial; by default the best trial.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
+    root: Annotated[
+        str | None, typer.Option(help="The corpus, if it is not at the sweep's corpus.root.")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="The storage with the features, if it has moved.")
+    ] = None,
+) -> None:
+    """Train a sweep's best configuration on all labelled utterances."""
+    from orchestrator import open_sweep
+    from orchestrator.inference.refit import honest_score
+    from orchestrator.inference.refit import refit as train_again
+    from orchestrator.progress import Narrator
+
+    opened, narrator = open_sweep(folder), Narrator()
+    moved = {"corpus.root": root, "storage": storage}
+    given = {key: value for key, value in moved.items() if value is not None}
+    with narrator.bars():
+        records = train_again(opened, trial, seeds, given, narrator.bar)
+    for record in records:
+        place = opened.ledger.storage.path(f"refits/{record.trial}/seed-{record.seed}")
+        print(f"{place}: {record.utterances} utterances, {record.epochs} epochs")
+    print(honest_score(opened, records[0].trial))
+
+
+@app.command()
+def export(
+    folder: SweepFolder,
+    optuna: Annotated[
+        str, typer.Option(metavar="FILE", help="Write an Optuna study (SQLite) to this new file.")
+    ],
+) -> None:
+    """Write the trials of a sweep as an Optuna study, for optuna-dashboard."""
+    from features.storage import Storage
+    from orchestrator.ledger.ledger import Ledger
+    from orchestrator.results.optuna_file import write_study
+
+    count = write_study(Ledger(Storage.open(folder)), optuna)
+    print(f"{count} trials in {optuna}")
 
 
 @app.command()

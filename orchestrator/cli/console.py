@@ -90,14 +90,6 @@ def folds_values(folds: Audit) -> dict[str, Any]:
     return {"scheme": folds.scheme, "label_baselines": given}
 
 
-def print_values(values: dict[str, Any], title: str) -> None:
-    """Names and values in two columns."""
-    table = Table("item", "value", title=title)
-    for name, value in values.items():
-        table.add_row(name, str(value))
-    Console().print(table)
-
-
 def print_scores(scores: dict[str, Any], page: str) -> None:
     """The page's place, the best trial's UA, and the nested estimate.
 

@@ -36,7 +36,7 @@ SHAPES = {
     "maps": "log-mel maps in segments",
 }
 """What each shape of a feature set is, for messages."""
-_LISTS = ("corpus.classes", "corpus.only.")
+_LISTS = ("corpus.classes", "corpus.only.", "trackers")
 """Keys, and the start of keys, that take a list of names."""
 
 

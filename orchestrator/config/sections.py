@@ -249,6 +249,10 @@ class ClusterConfig(Section):
         return bool(self.cpus or self.gpus)
 
 
+Tracker = Literal["tensorboard", "mlflow", "wandb"]
+"""A program that shows the trials of sweeps (`orchestrator.tracking`)."""
+
+
 class Configuration(Section):
     """A whole run with every default filled in. `orchestrator.config.parsing.parse` makes it.
 
@@ -264,6 +268,7 @@ class Configuration(Section):
     search: Annotated[SearchConfig | None, SWEEP] = None
     cluster: ClusterConfig = ClusterConfig()
     storage: Annotated[str, NOTHING] = "./runs"
+    trackers: Annotated[tuple[Tracker, ...], NOTHING] = ("tensorboard",)
     name: Annotated[str, SWEEP] = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
     @model_validator(mode="after")

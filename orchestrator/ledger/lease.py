@@ -87,20 +87,20 @@ def lease(storage: Storage) -> Iterator[Callable[[], None]]:
         signal.signal(TAKEN_OVER, before)
         # If the storage fails, the lease stays, and is dead as soon as this process is.
         with suppress(OSError):
-            holder = _read(storage)
+            holder = holder_of(storage)
             if holder is not None and holder.token == mine.token:
                 storage.delete(NAME)
 
 
 def _wait_for(storage: Storage) -> None:
     """Return when no living driver holds the lease. Raises LeaseError if one does."""
-    first = _read(storage)
+    first = holder_of(storage)
     if first is None or _died_here(first):
         return
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         time.sleep(BEAT / 4)
-        now = _read(storage)
+        now = holder_of(storage)
         if now is None or _died_here(now):
             return
         if now != first:
@@ -142,7 +142,7 @@ def _renew(storage: Storage, mine: Holder, ended: threading.Event) -> None:
 
 def _other(storage: Storage, mine: Holder) -> Holder | None:
     """The holder of the lease if it is another driver."""
-    holder = _read(storage)
+    holder = holder_of(storage)
     return holder if holder is not None and holder.token != mine.token else None
 
 
@@ -150,7 +150,7 @@ def _write(storage: Storage, holder: Holder) -> None:
     storage.write(NAME, seal(holder.model_dump()))
 
 
-def _read(storage: Storage) -> Holder | None:
+def holder_of(storage: Storage) -> Holder | None:
     """The lease; None if it is missing or damaged. A living driver rewrites it."""
     try:
         return Holder.model_validate(unseal(storage.read(NAME)))

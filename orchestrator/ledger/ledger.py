@@ -2,6 +2,7 @@
 
     sweep.json                        the sweep's record: configuration, data, code, folds
     sweep.yaml                        the same for people; never read
+    progress.json                     the running trials; the driver deletes it at the end
     search/<number>.json              the proposals of the search, in order
     trials/<id>/checkpoint-<epoch>/   state of every fold; manifest.json is written last
     trials/<id>/folds.parquet         fold, epoch, split, selected, loss, ua, wa, recall_<class>
@@ -15,6 +16,7 @@ other files. No file can run code: records are JSON, tables Parquet, weights saf
 """
 
 import re
+from collections.abc import Sequence
 
 import pyarrow as pa
 import yaml
@@ -30,11 +32,13 @@ from orchestrator.ledger.records import (
     PREDICTIONS,
     TRIAL_ID,
     Proposal,
+    SweepProgress,
     SweepRecord,
     TrialRecord,
 )
 from orchestrator.ledger.seals import seal, sha256, unseal
 
+PROGRESS = "progress.json"
 _COPY = "# A copy of sweep.json for people. The program never reads this file.\n"
 
 
@@ -77,9 +81,27 @@ class Ledger:
         self.storage.write("sweep.yaml", (_COPY + text).encode())
         self.storage.write("sweep.json", seal(content))
 
-    def proposals(self) -> list[Proposal]:
-        """The proposals so far, numbered from 0, up to the first that is missing or damaged."""
-        proposals: list[Proposal] = []
+    def progress(self) -> SweepProgress | None:
+        """The driver's last words on the running trials; None if they are missing or damaged."""
+        try:
+            return SweepProgress.model_validate(unseal(self.storage.read(PROGRESS)))
+        except (FileNotFoundError, LedgerError, ValidationError):
+            return None
+
+    def write_progress(self, progress: SweepProgress) -> None:
+        """Replace the record of the running trials."""
+        self.storage.write(PROGRESS, seal(progress.model_dump()))
+
+    def delete_progress(self) -> None:
+        """Delete the record of the running trials, because no trial runs."""
+        self.storage.delete(PROGRESS)
+
+    def proposals(self, known: Sequence[Proposal] = ()) -> list[Proposal]:
+        """The proposals so far, numbered from 0, up to the first that is missing or damaged.
+
+        known : the first proposals, if they have been read before
+        """
+        proposals = list(known)
         while (proposal := self._proposal(len(proposals))) is not None:
             proposals.append(proposal)
         return proposals

@@ -93,6 +93,30 @@ class TrialRecord(Record):
         return len(self.curve)
 
 
+class RunningTrial(Record):
+    """A trial in training: the epochs that it has trained, and its score so far (None before the
+    first epoch).
+    """
+
+    trial: TrialId
+    epoch: int = Field(ge=0)
+    score: float | None = None
+
+
+class SweepProgress(Record):
+    """What the driver knows of a running sweep. No result depends on this record.
+
+    beat : number of this record since the driver started, so that readers see that it lives
+    concurrent : number of trials that can run at the same time
+    gpus : GPUs of a trial, of all its workers together
+    """
+
+    beat: int = Field(ge=0)
+    concurrent: int = Field(ge=1)
+    gpus: float = Field(ge=0)
+    running: list[RunningTrial]
+
+
 class PartCounts(Record):
     """One part of a fold.
 

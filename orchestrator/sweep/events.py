@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator.config.sections import Configuration
 from orchestrator.ledger.records import TrialRecord
 from orchestrator.progress import Narrator
+from orchestrator.sweep.live import LiveRecord
 from orchestrator.sweep.resources import living_nodes
 from orchestrator.sweep.search import Search
 from orchestrator.sweep.trial import LOST, with_remedy
@@ -32,12 +33,14 @@ def events(
     narrator: Narrator,
     record_of: Callable[[dict[str, Any]], TrialRecord],
     workers: int,
+    live: LiveRecord,
 ) -> Any:
     """A callback for Tune: reports events, ends trials at `cluster.trial_minutes`, and writes the
     records of trials whose process is lost again and again.
 
     record_of : Tune's configuration of a trial -> its record before training
     workers : of a trial
+    live : the record of the running trials, for readers of the storage
 
     The callback raises the storage's OSError, and so ends the sweep, if it cannot read or write.
     """
@@ -58,6 +61,7 @@ def events(
         def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
             if search.storage_error is not None:
                 raise search.storage_error
+            live.write()
             for trial in trials:
                 if trial.trial_id not in self.nodes:  # its process may be lost before it starts
                     self.nodes[trial.trial_id] = set(living_nodes())
@@ -91,6 +95,7 @@ def events(
             )
             name = f"trial {trial.config['number']} ({trial.config['trial']})"
             narrator.say(f"{name}: {chosen}" if chosen else name)
+            live.train(trial.config["trial"])
 
         def on_trial_result(
             self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
@@ -98,6 +103,7 @@ def events(
             if "epoch" in result:
                 name, note = f"trial {trial.config['number']}", f"score {result['score']:.3f}"
                 narrator.bar(name, result["epoch"], epochs, note)
+                live.train(trial.config["trial"], result["epoch"], result["score"])
 
         def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             self._end_overdue(trial)
@@ -133,6 +139,7 @@ def events(
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             number = trial.config["number"]
+            live.end(trial.config["trial"])
             narrator.remove(f"trial {number}")
             record = search.finished.get(number)  # Tune informs the search first
             if record is None:

@@ -15,6 +15,7 @@ from orchestrator.progress import Narrator
 from orchestrator.sweep.assignment import Assignment
 from orchestrator.sweep.check import check_network, training_speakers
 from orchestrator.sweep.events import events, name_of
+from orchestrator.sweep.live import LiveRecord
 from orchestrator.sweep.resources import Resources
 from orchestrator.sweep.search import Search
 from orchestrator.sweep.trial import RESTARTS, run_trial
@@ -81,7 +82,8 @@ def tune_trials(
         except OSError as error:  # the storage has retried for half a minute; Tune must not retry
             tune.report({"interrupted": f"{type(error).__name__}: {error}"})
 
-    callback = events(configuration, search, narrator, record_of, resources.workers)
+    live = LiveRecord(ledger, resources)
+    callback = events(configuration, search, narrator, record_of, resources.workers, live)
     # The process of a trial trains, or it holds no CPU, because its workers need all of them.
     share = {"CPU": 1.0} if resources.workers == 1 else {}
     if share and resources.gpus_per_worker > 0:
@@ -113,4 +115,5 @@ def tune_trials(
                 stack.enter_context(first_processes_used())
             tuner.fit()
     finally:
+        live.delete()
         callback.release_all()

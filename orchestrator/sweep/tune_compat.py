@@ -113,8 +113,10 @@ def configure_tune() -> None:
     """Let Ctrl-C end the sweep, allow trials without a score, and turn off Tune's tracebacks.
 
     Tune's own SIGINT handler ends the sweep as if it were complete (ray-project/ray#50358). A trial
-    that failed has no score, and Tune would refuse that.
+    that failed has no score, and Tune would refuse that. Tune's loggers would write each trial in
+    three forms, and again if it resumes: `orchestrator.tracking` writes it once.
     """
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     for name in ("ray.tune", "ray.train._internal.storage"):

@@ -91,7 +91,7 @@ KEYS = [
     pytest.param(section, key, id=f"{name}.{key}")
     for name, section in _sections()
     for key in section.model_fields
-] + [pytest.param(Configuration, key, id=key) for key in ("storage", "name")]
+] + [pytest.param(Configuration, key, id=key) for key in ("storage", "trackers", "name")]
 
 
 @pytest.mark.parametrize(("section", "key"), KEYS)
