@@ -31,7 +31,7 @@ def compute(
     cpus = int(ray.cluster_resources().get("CPU", 1))
     size = max(1, min(workers or cpus, len(batches)))
     tables = [pa.Table.from_pylist(batch, schema=TASK_SCHEMA) for batch in batches]
-    with _quiet_ray_data():
+    with quiet_ray_data():
         with warnings.catch_warnings():
             # Ray 2.60 deprecates max_task_retries without a replacement.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -86,7 +86,7 @@ class _Actor:
 
 
 @contextmanager
-def _quiet_ray_data() -> Iterator[None]:
+def quiet_ray_data() -> Iterator[None]:
     """Hide Ray Data's progress bars and its log on the console: `progress` replaces them."""
     import ray.data
 
