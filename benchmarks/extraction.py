@@ -93,7 +93,8 @@ def start(root: str, name: str, side: str) -> None:
         _extract = log_mel
     else:
         _samples = lambda file: audio.decode(audio.fetch(recordings, file))  # noqa: E731
-        _extract = lambda samples: FEATURES[name].extract(samples, SAMPLE_RATE)  # noqa: E731
+        extract = FEATURES[name]().load().extract
+        _extract = lambda samples: extract(samples, SAMPLE_RATE)  # noqa: E731
 
 
 def work(file: str) -> int:

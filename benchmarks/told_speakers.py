@@ -13,7 +13,7 @@ from orchestrator.training.batches import make_batch
 from orchestrator.training.gradient import GradientRun
 from orchestrator.training.optimizers import Optimizer
 from orchestrator.training.seeds import seeded
-from ser_models import MODELS, Model
+from ser_models import MODELS
 from ser_models.acrnn import ACRNN, CHANNELS, SLOPE
 from ser_models.sequences import Output, Padded
 from ser_models.ssa_crnn import SSACRNN
@@ -94,6 +94,6 @@ def train_speaker_first(run: GradientRun, epochs: int) -> None:
 
 def register_speaker_joined(sizes: dict[str, Any]) -> dict[str, Any]:
     """Add the model `acrnn_r_joined`, with `sizes`, and return its section `model`."""
-    entry = Model(SpeakerJoined, "logmel3d", fixed=sizes, training=MODELS["acrnn_r"].training)
+    entry = MODELS["acrnn_r"]._replace(network=SpeakerJoined, fixed=sizes)
     MODELS["acrnn_r_joined"] = entry
     return {"name": "acrnn_r_joined"}

@@ -5,6 +5,7 @@ its audio alone, so they are the same bits for any division of the work.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 
 import pyarrow.fs as pafs
@@ -13,7 +14,7 @@ from features import pool
 from features.absences import explain
 from features.extractor import Extractor, Status
 from features.manifest import Manifest
-from features.sets import FEATURES, FeatureConfig
+from features.sets import FeatureConfig
 from features.shards import Key, Row, read_index
 from features.storage import Storage
 from features.store import FeatureStore
@@ -29,8 +30,9 @@ Compute = Callable[[Extractor, list[list[Row]], int | None], Iterator[Status]]
 
 
 def extraction_hash(config: FeatureConfig) -> str:
-    """Hex digest of everything that decides extracted values: feature set, libraries, our code."""
-    parts = [config.name, *FEATURES[config.name].identity(), str(EXTRACTION_VERSION)]
+    """Hex digest of everything that decides extracted values: set, options, libraries, our code."""
+    options = [json.dumps(option) for option in sorted(config.extracted().items())]
+    parts = [config.name, *options, *config.load().identity(), str(EXTRACTION_VERSION)]
     return hashlib.sha1("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -82,7 +84,7 @@ def extract(
         progress(done, total, f"{utterance}: {reason}")
     if todo:
         failed: dict[str, str] = {}
-        status = compute(Extractor(config.name, recordings, shards), _batches(todo), workers)
+        status = compute(Extractor(config, recordings, shards), _batches(todo), workers)
         for done, (utterance, error, stored) in enumerate(status, start=len(unread) + 1):
             if error and not stored:
                 failed[utterance] = error

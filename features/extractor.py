@@ -1,5 +1,6 @@
 """The worker's part of the extraction: compute the features of a batch, and write its shard."""
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from features import audio
 from features.errors import DecoderError
 from features.recordings import Recordings
-from features.sets import FEATURES
+from features.sets import FeatureConfig, FeatureSet
 from features.shards import Row, write_shard
 from features.signal import SAMPLE_RATE
 from features.storage import Storage
@@ -28,14 +29,19 @@ class Status(NamedTuple):
 class Extractor:
     """Extracts batches. It keeps the newest audio file, because a file may have many utterances.
 
-    name : the feature set
+    config : the feature set. It is loaded by the process that extracts
     """
 
-    def __init__(self, name: str, recordings: Recordings, shards: Storage) -> None:
-        self.name = name
+    def __init__(self, config: FeatureConfig, recordings: Recordings, shards: Storage) -> None:
+        self.config = config
         self.recordings = recordings
         self.shards = shards
         self.file: audio.AudioFile | None = None
+
+    @cached_property
+    def feature_set(self) -> FeatureSet:
+        """The feature set, loaded once."""
+        return self.config.load()
 
     def __call__(self, batch: list[Row]) -> list[Status]:
         """Extract the rows of `TASK_SCHEMA` of one speaker, and write them as one shard.
@@ -60,7 +66,7 @@ class Extractor:
                 self.file = audio.fetch(self.recordings, task["file"])
             row["audio"] = self.file.sha1
             samples = audio.decode(self.file, task["start"], task["end"])
-            values = FEATURES[self.name].extract(samples, SAMPLE_RATE)
+            values = self.feature_set.extract(samples, SAMPLE_RATE)
         except DecoderError:
             raise
         except ValueError as error:

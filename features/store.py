@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from features.errors import FeatureError, shorten
 from features.manifest import Manifest
-from features.sets import FEATURES, FeatureConfig
+from features.sets import FeatureConfig
 from features.shards import Entry, Key, Row, read_values
 from features.statistics import Statistics, merge, normalise, share, statistics_of
 from features.storage import Storage
@@ -87,7 +87,7 @@ class FeatureStore:
         rows = self._rows_of(manifest)
         usable = [(row, self.index[Key.of(row)]) for row in rows if not self._error(row)]
         entries = [entry for _, entry in usable]
-        dims, group, cap = FEATURES[self.name].dims, config.group, config.cap
+        dims, group, cap = config.load().dims, config.group, config.cap
         speakers = {}
         if group:
             speakers = {name: share(s, group) for name, s in statistics_of(usable).items()}

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from features.sets import FEATURES, FeatureConfig
-from features.signal import FRAMES_PER_SECOND
+from features.sets import FeatureConfig
 from features.storage import Storage
 from orchestrator.config.sections import Configuration
 from orchestrator.config.study import REPORT, Study, raise_all
@@ -85,9 +84,10 @@ class PlannedRun:
 
 def rows_read(features: FeatureConfig) -> int:
     """Rows of a recording of 3 s that a network reads."""
-    if FEATURES[features.name].picture == slice(0, 0):  # one row an utterance: nothing to draw
+    feature_set = features.load()
+    if feature_set.shape == "vector":
         return 1
-    return math.ceil(REFERENCE_SECONDS * FRAMES_PER_SECOND / features.pooling)
+    return math.ceil(REFERENCE_SECONDS * feature_set.rate / features.pooling)
 
 
 @dataclass(frozen=True)

@@ -40,10 +40,12 @@ class Context(NamedTuple):
 class Model(NamedTuple):
     """An entry of the registry.
 
-    features : the feature set that the model reads
+    features : the feature set that the model reads by default
     context : the turns that the model reads with the current turn
     fixed : keywords of the class that make it this model
     training : published settings of its training, if they differ from the program's defaults
+    reads : the shape of the feature sets that the model can read: `frames` (a sequence), `vector`
+        (one row an utterance) or `maps` (log-mel and its deltas in segments)
     """
 
     network: type[EmotionModel]
@@ -51,6 +53,7 @@ class Model(NamedTuple):
     context: Context = Context()
     fixed: Mapping[str, Any] = {}
     training: Mapping[str, Any] = {}
+    reads: Literal["frames", "vector", "maps"] = "frames"
 
     def __call__(self, sizes: Sizes, **hyperparameters: Any) -> EmotionModel:
         """Build the network for data of these sizes."""
@@ -111,16 +114,21 @@ MODELS: dict[str, Model] = {
     # Mirsamadi et al. give no settings, so the defaults apply, except for weight decay: its default
     # is IAAN's, which decays two small layers, but here it would decay all layers.
     "bilstm_att": Model(BiLSTMAttention, "emobase_lld45", training={"weight_decay": 0.0}),
-    "acrnn": Model(ACRNN, "logmel3d", fixed=_UNREGULARIZED, training=_SSA_CRNN_TRAINING),
-    "acrnn_r": Model(ACRNN, "logmel3d", training=_SSA_CRNN_TRAINING),
-    "ssa_crnn_r": Model(SSACRNN, "logmel3d", training=_SSA_CRNN_TRAINING),
+    "acrnn": Model(
+        ACRNN, "logmel3d", fixed=_UNREGULARIZED, training=_SSA_CRNN_TRAINING, reads="maps"
+    ),
+    "acrnn_r": Model(ACRNN, "logmel3d", training=_SSA_CRNN_TRAINING, reads="maps"),
+    "ssa_crnn_r": Model(SSACRNN, "logmel3d", training=_SSA_CRNN_TRAINING, reads="maps"),
     # Ours: the same training, so that the rows of the SSA-CRNN paper's table differ in the network.
-    "adrnn": Model(ADRNN, "logmel3d", training=_SSA_CRNN_TRAINING),
-    "linear_svm": Model(LinearSVM, "emobase_functionals"),
-    "svm_trees": Model(SVMTrees, "emobase_functionals"),
+    "adrnn": Model(ADRNN, "logmel3d", training=_SSA_CRNN_TRAINING, reads="maps"),
+    "linear_svm": Model(LinearSVM, "emobase_functionals", reads="vector"),
+    "svm_trees": Model(SVMTrees, "emobase_functionals", reads="vector"),
     # Ours: the learning rate, and no weight decay. The batch size is the default.
     "mdnn": Model(
-        MDNN, "emobase_functionals", training={"learning_rate": 1e-3, "weight_decay": 0.0}
+        MDNN,
+        "emobase_functionals",
+        training={"learning_rate": 1e-3, "weight_decay": 0.0},
+        reads="vector",
     ),
     # The learning rate is from the released code. The weight decay is ours, and close to the code.
     "cmn": Model(
@@ -128,5 +136,6 @@ MODELS: dict[str, Model] = {
         "emobase_functionals",
         Context("before", window=40),
         training={"learning_rate": 1e-3, "weight_decay": 1e-4},
+        reads="vector",
     ),
 }

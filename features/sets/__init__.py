@@ -1,12 +1,17 @@
-"""The feature sets by name. To add one, write a module like `logmel3d` and register it here."""
+"""The options of each feature set, by its name.
+
+To add a set, write a module like `logmel3d` and register the class of its options here.
+"""
 
 from features.sets import compare_functionals, emobase_functionals, emobase_lld45, logmel3d
+from features.sets.base import EXTRACTED as EXTRACTED
 from features.sets.base import FeatureConfig as FeatureConfig
 from features.sets.base import FeatureSet as FeatureSet
+from features.sets.base import Shape as Shape
 
-FEATURES: dict[str, FeatureSet] = {
-    "emobase_lld45": emobase_lld45.FEATURE_SET,
-    "logmel3d": logmel3d.FEATURE_SET,
-    "emobase_functionals": emobase_functionals.FEATURE_SET,
-    "compare_functionals": compare_functionals.FEATURE_SET,
+FEATURES: dict[str, type[FeatureConfig]] = {
+    "emobase_lld45": emobase_lld45.EmobaseConfig,
+    "logmel3d": logmel3d.LogMelConfig,
+    "emobase_functionals": emobase_functionals.FunctionalsConfig,
+    "compare_functionals": compare_functionals.CompareConfig,
 }

@@ -1,18 +1,26 @@
-"""The parts of a feature set: its configuration class and its registry entry."""
+"""The parts of a feature set: the class of its options, and what they select."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from features.errors import shorten
+from features.signal import FRAMES_PER_SECOND
 
 SEARCHABLE = Field(json_schema_extra={"searchable": True})
 """Marks a key that a search may set."""
+EXTRACTED = Field(json_schema_extra={"extracted": True, "searchable": True})
+"""Marks a key that decides extracted values: it is part of the extraction's hash. A search may set
+it, and extracts a set for each of its values."""
+
+Shape = Literal["frames", "vector", "maps"]
+"""What an utterance is: a sequence of frames, one row, or frames that are cut into segments and
+read as pictures."""
 
 
 def by_speaker(normalize: str) -> bool:
@@ -23,8 +31,12 @@ def by_speaker(normalize: str) -> bool:
 class FeatureConfig(BaseModel):
     """The options that all feature sets share. An unknown key is an error.
 
-    Only `name` decides the extracted values. The other options apply when features are loaded,
-    so you can change them without a new extraction.
+    The registry `features.sets.FEATURES` holds a subclass for each set, whose default of `name` is
+    the set's name. Only `name` and keys with the marker `EXTRACTED` decide the extracted values.
+    The other options apply when features are loaded, so you can change them without a new
+    extraction.
+
+    shapes : the shapes that the set can have; the options select one of them (`FeatureSet.shape`)
 
     name : the feature set
     normalize : the values that share one mean and deviation when they become z-scores: those of
@@ -37,9 +49,30 @@ class FeatureConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    shapes: ClassVar[tuple[Shape, ...]] = ("frames",)
+
     name: str
     normalize: Annotated[str, SEARCHABLE]
     max_errors: int = Field(0, ge=0, json_schema_extra={"decides": "nothing"})
+
+    def load(self) -> "FeatureSet":
+        """The feature set with these options.
+
+        Pure and cheap, because it is called often: it may read the configuration and the hash of
+        files that the options name, but builds no network. Raises FeatureError, which names
+        the key (`features.…`), if such files cannot be used.
+        """
+        raise NotImplementedError
+
+    def extracted(self) -> dict[str, object]:
+        """The options that decide extracted values, beside `name`, as plain values."""
+        marked = {
+            key
+            for key, field in type(self).model_fields.items()
+            if isinstance(field.json_schema_extra, dict)
+            and field.json_schema_extra.get("extracted")
+        }
+        return self.model_dump(mode="json", include=marked)
 
     @property
     def pooling(self) -> int:
@@ -67,24 +100,27 @@ class FeatureConfig(BaseModel):
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """The registry entry of a feature set.
+    """A feature set with its options applied: how it is computed, and what its values are.
 
-    configuration : its options; the default of `name` is its name
     extract : (samples, sample rate) -> (frames, dims) float32; raises ValueError for a signal
-        that cannot be used
+        that cannot be used. It may build what it needs, once a process, at the first call
     dims : columns of a frame
-    identity : the texts that decide extracted values, beside the name and
-        `features.extract.EXTRACTION_VERSION`
-    picture : the columns that show an utterance to people: a spectrogram, or a curve
+    shape : what an utterance is; `vector` has one row
+    identity : the texts that decide extracted values, beside the name, the options with the marker
+        `EXTRACTED` and `features.extract.EXTRACTION_VERSION`
+    picture : the columns that show an utterance to people: a spectrogram, or a curve. None: there
+        is nothing to draw
     groups : columns of each group of descriptors, by name; empty if all columns are one group
+    rate : frames in a second, before pooling. A `vector` has no rate
     """
 
-    configuration: type[FeatureConfig]
     extract: Callable[[npt.NDArray[np.floating], int], npt.NDArray[np.float32]]
     dims: int
+    shape: Shape
     identity: Callable[[], tuple[str, ...]]
-    picture: slice
+    picture: slice | None = None
     groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    rate: float = FRAMES_PER_SECOND
 
 
 def versions(*libraries: str) -> tuple[str, ...]:

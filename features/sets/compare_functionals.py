@@ -11,12 +11,12 @@ and no value is filled in.
 """
 
 import functools
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from features.sets.base import SEARCHABLE, FeatureConfig, FeatureSet, finite, versions
+from features.sets.base import SEARCHABLE, FeatureConfig, FeatureSet, Shape, finite, versions
 from features.signal import SAMPLE_RATE, clip, prepare
 
 DIMS = 6373
@@ -32,8 +32,13 @@ class CompareConfig(FeatureConfig):
         fold's training part
     """
 
+    shapes: ClassVar[tuple[Shape, ...]] = ("vector",)
+
     name: Literal["compare_functionals"] = "compare_functionals"
     normalize: Annotated[Literal["speaker", "train", "none"], SEARCHABLE] = "speaker"
+
+    def load(self) -> FeatureSet:
+        return FEATURE_SET
 
 
 @functools.cache
@@ -68,9 +73,8 @@ def extract(samples: npt.NDArray[np.floating], sample_rate: int) -> npt.NDArray[
 
 
 FEATURE_SET = FeatureSet(
-    configuration=CompareConfig,
     extract=extract,
     dims=DIMS,
+    shape="vector",
     identity=lambda: versions("opensmile"),
-    picture=slice(0, 0),
 )

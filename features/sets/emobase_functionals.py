@@ -8,12 +8,12 @@ that see an utterance as one vector use this set.
 """
 
 import functools
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from features.sets.base import SEARCHABLE, FeatureConfig, FeatureSet, finite, versions
+from features.sets.base import SEARCHABLE, FeatureConfig, FeatureSet, Shape, finite, versions
 from features.signal import SAMPLE_RATE, clip, prepare
 
 MIN_SAMPLES = 640
@@ -62,8 +62,13 @@ class FunctionalsConfig(FeatureConfig):
         fold's training part
     """
 
+    shapes: ClassVar[tuple[Shape, ...]] = ("vector",)
+
     name: Literal["emobase_functionals"] = "emobase_functionals"
     normalize: Annotated[Literal["speaker", "train", "none"], SEARCHABLE] = "speaker"
+
+    def load(self) -> FeatureSet:
+        return FEATURE_SET
 
 
 @functools.cache
@@ -91,10 +96,9 @@ def extract(samples: npt.NDArray[np.floating], sample_rate: int) -> npt.NDArray[
 
 
 FEATURE_SET = FeatureSet(
-    configuration=FunctionalsConfig,
     extract=extract,
     dims=len(COLUMNS),
+    shape="vector",
     identity=lambda: versions("opensmile"),
-    picture=slice(0, 0),
     groups=GROUPS,
 )

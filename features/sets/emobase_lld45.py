@@ -60,6 +60,9 @@ class EmobaseConfig(FeatureConfig):
     normalize: Annotated[Literal["speaker", "train", "none"], SEARCHABLE] = "speaker"
     max_frames: int = Field(2500, ge=1)
 
+    def load(self) -> FeatureSet:
+        return FEATURE_SET
+
     @property
     def pooling(self) -> int:
         return self.pool
@@ -98,9 +101,9 @@ def extract(samples: npt.NDArray[np.floating], sample_rate: int) -> npt.NDArray[
 
 
 FEATURE_SET = FeatureSet(
-    configuration=EmobaseConfig,
     extract=extract,
     dims=len(COLUMNS),
+    shape="frames",
     identity=lambda: (CONFIG_FILE.read_text(encoding="utf-8"), *versions("opensmile")),
     picture=slice(COLUMNS.index("loudness"), COLUMNS.index("loudness") + 1),
 )

@@ -17,13 +17,13 @@ agrees with the definition in float64 to 1e-4. `benchmarks/extraction.py` compar
 with PyTorch.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from features.sets.base import SEARCHABLE, FeatureConfig, FeatureSet, versions
+from features.sets.base import SEARCHABLE, FeatureConfig, FeatureSet, Shape, versions
 from features.signal import SAMPLE_RATE, prepare
 
 VERSION = 3
@@ -67,9 +67,14 @@ class LogMelConfig(FeatureConfig):
         fold's training part
     """
 
+    shapes: ClassVar[tuple[Shape, ...]] = ("maps",)
+
     name: Literal["logmel3d"] = "logmel3d"
     segment: int = Field(300, ge=2, multiple_of=2)
     normalize: Annotated[Literal["channel", "band", "train", "none"], SEARCHABLE] = "channel"
+
+    def load(self) -> FeatureSet:
+        return FEATURE_SET
 
     @property
     def cut(self) -> int | None:
@@ -158,9 +163,9 @@ def extract(samples: npt.NDArray[np.floating], sample_rate: int) -> npt.NDArray[
 
 
 FEATURE_SET = FeatureSet(
-    configuration=LogMelConfig,
     extract=extract,
     dims=len(COLUMNS),
+    shape="maps",
     # The version of SciPy is left out: the rounding errors of its FFT are below those of BLAS.
     identity=lambda: (f"definition {VERSION}", *versions()),
     picture=slice(0, BANDS),

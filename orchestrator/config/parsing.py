@@ -24,6 +24,12 @@ from search_spaces.plain_yaml import UNREADABLE, SurpriseError, load_yaml
 
 TEXTS = (("corpus",), ("name",), ("storage",), ("search", "space"))
 """Keys whose values are text: labels, speakers and paths, which may look like a number."""
+SHAPES = {
+    "frames": "a sequence of frames",
+    "vector": "one vector an utterance",
+    "maps": "log-mel maps in segments",
+}
+"""What each shape of a feature set is, for messages."""
 _LISTS = ("corpus.classes", "corpus.only.")
 """Keys, and the start of keys, that take a list of names."""
 
@@ -88,7 +94,36 @@ def parse(raw: Any) -> Configuration:
         raise ConfigError(f"a configuration is a mapping of sections, not {type(raw).__name__}")
     model = _choice(raw, "model", "name", None)
     scheme = _choice(raw, "folds", "scheme", "leave_one_session_out")
-    return validate(configuration_class(model, scheme), raw)
+    features = _features(raw, model)
+    return validate(configuration_class(model, features, scheme), {"features": {}, **raw})
+
+
+def _features(raw: dict[str, Any], model: str) -> str:
+    """The feature set of a configuration: by default the model's. Raises ConfigError.
+
+    A set that never has the shape that the model reads is an error.
+    """
+    from features.sets import FEATURES
+    from ser_models import MODELS
+
+    name = _choice(raw, "features", "name", MODELS[model].features)
+    reads = MODELS[model].reads
+    if reads not in FEATURES[name].shapes:
+        raise ConfigError(wrong_shape(model, name, FEATURES[name].shapes))
+    return name
+
+
+def wrong_shape(model: str, features: str, shapes: Iterable[str]) -> str:
+    """The message for a feature set whose `shapes` do not include the shape that a model reads."""
+    from features.sets import FEATURES
+    from ser_models import MODELS
+
+    reads = MODELS[model].reads
+    fitting = [name for name, options in FEATURES.items() if reads in options.shapes]
+    return (
+        f"features.name: {model} reads {SHAPES[reads]}, but {features} has "
+        f"{' or '.join(SHAPES[shape] for shape in shapes)}. Sets that fit: {', '.join(fitting)}"
+    )
 
 
 def _choice(raw: dict[str, Any], section: str, key: str, default: str | None) -> str:
@@ -98,6 +133,10 @@ def _choice(raw: dict[str, Any], section: str, key: str, default: str | None) ->
         from ser_models import MODELS
 
         known = list(MODELS)
+    elif section == "features":
+        from features.sets import FEATURES
+
+        known = list(FEATURES)
     values = raw.get(section)
     if values is None and default is not None:
         return default
@@ -105,14 +144,14 @@ def _choice(raw: dict[str, Any], section: str, key: str, default: str | None) ->
         raise ConfigError(f"{section}.{key}: this key is required; known: {', '.join(known)}")
     value = values.get(key, default)
     if not isinstance(value, str) or value not in known:
-        kind = section if section == "model" else key
+        kind = {"model": "model", "features": "feature set"}.get(section, key)
         raise ConfigError(f"{section}.{key}: no {kind} {value}; known: {', '.join(known)}")
     return value
 
 
 @functools.cache
-def configuration_class(name: str, scheme: str) -> type[Configuration]:
-    """The class of configurations with one model and one scheme of folds."""
+def configuration_class(name: str, features: str, scheme: str) -> type[Configuration]:
+    """The class of configurations with one model, one feature set and one scheme of folds."""
     from features.sets import FEATURES
     from ser_models import MODELS
 
@@ -126,7 +165,6 @@ def configuration_class(name: str, scheme: str) -> type[Configuration]:
     for key, value in model.training.items():
         annotation = GradientTraining.model_fields[key].annotation
         changed[key] = (annotation, _with_default(GradientTraining, key, value))
-    features = FEATURES[model.features].configuration
     training = (
         TrainingConfig
         if model.fitted
@@ -136,7 +174,7 @@ def configuration_class(name: str, scheme: str) -> type[Configuration]:
         f"configuration of {name}",
         __base__=Configuration,
         model=(create_model(f"{name} model", __base__=ModelConfig, **keys), ...),
-        features=(features, features.model_validate({})),
+        features=(FEATURES[features], ...),
         training=(training, training()),
         folds=(FOLDS[scheme], FOLDS[scheme].model_validate({})),
     )

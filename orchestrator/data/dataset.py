@@ -46,6 +46,8 @@ class Dataset:
         speaker; negative without such a turn or its class. For analysis: no network reads them
     ids, speakers : (utterances,) str
     classes : names of the classes
+    groups : columns of each group of descriptors, by name (`FeatureSet.groups`)
+    picture : the columns that show an utterance to people; None if there is nothing to draw
     statistics : fold -> statistics of its training part, from which the fold's network computes
         z-scores; empty if `features.normalize` is not `train`
     """
@@ -60,6 +62,8 @@ class Dataset:
     ids: list[str]
     speakers: list[str]
     classes: tuple[str, ...]
+    groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    picture: slice | None = None
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
 
     @property

@@ -17,7 +17,6 @@ from features.extract import Compute, extract
 from features.manifest import Manifest
 from features.sets import FeatureConfig
 from features.sets.base import by_speaker
-from features.signal import FRAMES_PER_SECOND
 from features.storage import Storage
 from features.store import Features, FeatureStore, check_errors
 from orchestrator.config.sections import Configuration
@@ -181,6 +180,7 @@ def prepare(
     corpus = plan.corpus
     copies = _copies(plan, content_numbers(store, features.ids))
 
+    feature_set = configuration.features.load()
     label_or_none = np.append(corpus.labels, -1)  # the last element is for ABSENT
     before = previous_turns(*_conversation(manifest.table))
     previous = [label_or_none[place[turns.newest[kept]]] for turns in before]
@@ -195,6 +195,8 @@ def prepare(
         ids=features.ids,
         speakers=corpus.manifest.table["speaker"].to_pylist(),
         classes=corpus.classes,
+        groups=feature_set.groups,
+        picture=feature_set.picture,
     )
     datasets = {name: replace(dataset, frames=values) for name, values in frames.items()}
     if "train" in datasets:
@@ -212,7 +214,8 @@ def prepare(
         reasons = "; ".join(f"{file}: {reason}" for _, file, reason in features.errors)
         notes.append(f"{len(features.errors)} utterances have no features: {reasons}")
     if features.cut and configuration.features.cap is not None:
-        notes.append(_cut_note(features.cut, configuration.features.cap, len(features.ids)))
+        cap = configuration.features.cap
+        notes.append(_cut_note(features.cut, cap, len(features.ids), feature_set.rate))
     return Prepared(datasets, plan.folds, fingerprint.hexdigest(), summary, plan.audit, notes)
 
 
@@ -234,11 +237,13 @@ def _load(
     return next(iter(loaded.values())), frames
 
 
-def _cut_note(cut: dict[str, int], cap: int, utterances: int) -> str:
-    """The sentences about utterances of which only the first `cap` frames are kept."""
+def _cut_note(cut: dict[str, int], cap: int, utterances: int, rate: float) -> str:
+    """The sentences about utterances of which only the first `cap` frames are kept.
+
+    rate : frames in a second
+    """
     kept, lost, longest = (
-        frames / FRAMES_PER_SECOND
-        for frames in (cap, sum(cut.values()) - cap * len(cut), max(cut.values()))
+        frames / rate for frames in (cap, sum(cut.values()) - cap * len(cut), max(cut.values()))
     )
     return (
         f"{len(cut)} of {utterances} utterances are longer than features.max_frames ({cap} frames, "

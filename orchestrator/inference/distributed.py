@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from features.sets import FeatureConfig
 from orchestrator.inference.inputs import Request
-from orchestrator.inference.model import feature_set
 from orchestrator.inference.reading import Progress, Read, Reader
 
 _BLOCK = 16
@@ -46,7 +45,7 @@ def read(
         for start in range(0, len(requests), _BLOCK)
     ]
     found: dict[int, list[Read]] = {}
-    dims = feature_set(features).dims
+    dims = features.load().dims
     with quiet_ray_data():
         dataset = ray.data.from_arrow(blocks).map_batches(
             _Actor,
@@ -85,7 +84,7 @@ class _Actor:
         self, requests: list[Request], features: FeatureConfig, longest: float | None
     ) -> None:
         self.requests = requests
-        self.reader = Reader(features, longest)
+        self.reader = Reader(features, longest)  # in the worker, which loads the feature set
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = [

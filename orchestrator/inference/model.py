@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load as tensors_of
 from torch import nn
 
-from features.sets import FEATURES, FeatureConfig, FeatureSet
+from features.sets import FeatureConfig
 from features.signal import SAMPLE_RATE, prepare
 from features.statistics import Statistics
 from features.storage import Storage
@@ -30,11 +30,6 @@ from ser_models.base import EmotionModel
 from ser_models.sequences import Output, Padded
 
 Samples = npt.NDArray[np.floating]
-
-
-def feature_set(features: FeatureConfig) -> FeatureSet:
-    """The feature set of a configuration's section."""
-    return FEATURES[features.name]
 
 
 class Member(NamedTuple):
@@ -66,7 +61,7 @@ class Description(NamedTuple):
 
     def sizes(self, speakers: int) -> Sizes:
         """The sizes of a network with this number of training speakers."""
-        chosen, segment = feature_set(self.features), self.features.cut or 1
+        chosen, segment = self.features.load(), self.features.cut or 1
         return Sizes(chosen.dims, len(self.classes), speakers, segment, chosen.groups)
 
     def network(self, speakers: int) -> EmotionModel:
@@ -133,7 +128,7 @@ class SpeechModel(EmotionModel):
         Raises FeatureError for a signal that cannot be used.
         """
         try:
-            return feature_set(self.description.features).extract(samples, rate)
+            return self.description.features.load().extract(samples, rate)
         except ValueError as error:
             raise FeatureError(str(error)) from error
 

@@ -79,7 +79,7 @@ def use_of(model: SpeechModel, speaker: SpeakerStatistics) -> Use:
 
 def _vectors(model: SpeechModel) -> bool:
     """Whether each utterance gives one vector."""
-    return "functionals" in model.description.features.name
+    return model.description.features.load().shape == "vector"
 
 
 def log_posteriors(
@@ -173,6 +173,7 @@ def _dataset(
         ids=[utterance.id for utterance in utterances],
         speakers=[utterance.speaker for utterance in utterances],
         classes=model.classes,
+        groups=model.description.features.load().groups,
     )
 
 

@@ -13,7 +13,6 @@ from features import audio
 from features.sets import FeatureConfig
 from features.signal import MIN_SAMPLES, SAMPLE_RATE
 from orchestrator.inference.inputs import Request
-from orchestrator.inference.model import feature_set
 
 Progress = Callable[[int, int], None]
 
@@ -41,8 +40,8 @@ class Reader:
     """
 
     def __init__(self, features: FeatureConfig, longest: float | None = None) -> None:
-        self.features = features
         self.longest = longest
+        self.feature_set = features.load()
         self.file: tuple[Request, audio.AudioFile] | None = None
 
     def __call__(self, request: Request) -> list[Read]:
@@ -74,7 +73,7 @@ class Reader:
         if len(samples) >= MIN_SAMPLES and np.ptp(samples) == 0:
             return Read(request, None, seconds, "silent")
         try:
-            values = feature_set(self.features).extract(samples, SAMPLE_RATE)
+            values = self.feature_set.extract(samples, SAMPLE_RATE)
         except ValueError as error:
             return Read(request, None, seconds, str(error))
         return Read(request, values, seconds, None)

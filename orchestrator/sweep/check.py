@@ -3,15 +3,16 @@
 import torch
 from pydantic import BaseModel
 
-from features.sets import FEATURES
+from features.errors import FeatureError
 from features.storage import Storage
+from orchestrator.config.parsing import wrong_shape
 from orchestrator.config.sections import Configuration, role
 from orchestrator.data.folds import Fold
 from orchestrator.data.prepare import Plan, plan_folds
 from orchestrator.errors import ConfigError
 from orchestrator.training.fold_run import build_model
 from search_spaces import Space, SpaceError, load_space
-from ser_models import EmotionModel, Sizes
+from ser_models import MODELS, EmotionModel, Sizes
 
 
 def check(configuration: Configuration) -> tuple[Plan, Space]:
@@ -82,8 +83,14 @@ def training_speakers(folds: list[Fold], speakers: list[str]) -> dict[str, int]:
 
 def check_model(configuration: Configuration, speakers: dict[str, int]) -> EmotionModel:
     """Build the network, without its numbers, for the fold with the fewest training speakers."""
-    features = configuration.features
-    feature_set, classes = FEATURES[features.name], len(configuration.corpus.classes)
+    features, model = configuration.features, configuration.model.name
+    try:
+        feature_set = features.load()
+    except FeatureError as error:
+        raise ConfigError(str(error)) from None
+    if feature_set.shape != MODELS[model].reads:
+        raise ConfigError(wrong_shape(model, features.name, [feature_set.shape]))
+    classes = len(configuration.corpus.classes)
     fold = min(speakers, key=speakers.__getitem__)
     segment, groups = features.cut or 1, feature_set.groups
     sizes = Sizes(feature_set.dims, classes, speakers[fold], segment, groups)

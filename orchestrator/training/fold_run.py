@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from features.sets import FEATURES, FeatureConfig
+from features.sets import FeatureConfig
 from orchestrator.config.sections import Configuration, ModelConfig
 from orchestrator.data.dataset import Dataset, Indices
 from orchestrator.data.folds import Fold
@@ -89,7 +89,7 @@ class FoldRun(ABC):
         number = {name: index for index, name in enumerate(known)}
         self.speaker_of = np.asarray([number.get(name, -1) for name in self.dataset.speakers])
         segment = self.dataset.segment or 1
-        classes, groups = len(self.dataset.classes), FEATURES[self.config.features.name].groups
+        classes, groups = len(self.dataset.classes), self.dataset.groups
         sizes = Sizes(self.dataset.dims, classes, len(known), segment, groups)
         with seeded(self.device, self.config.training.seed, self.fold.name, "weights"):
             self.model = build_model(self.config, sizes).to(self.device)
@@ -205,8 +205,7 @@ class FoldRun(ABC):
             }
             for row, choice, posterior in zip(rows, predicted, posteriors, strict=True)
         ]
-        picture = FEATURES[self.config.features.name].picture
-        inspection = inspect(self.fold.name, dataset, rows, outputs, picture)
+        inspection = inspect(self.fold.name, dataset, rows, outputs)
         return Finished(added, predictions, inspection, self.best_epoch)
 
     def state(self) -> State:

@@ -32,12 +32,8 @@ def samples(labels: Indices, lengths: Indices) -> Indices:
     return np.asarray(positions, dtype=np.int64)
 
 
-def inspect(
-    fold: str, dataset: Dataset, rows: Indices, outputs: Outputs, picture: slice
-) -> list[dict[str, Any]]:
+def inspect(fold: str, dataset: Dataset, rows: Indices, outputs: Outputs) -> list[dict[str, Any]]:
     """Return a row for each utterance of `rows`, or no rows if the model has no attention.
-
-    picture : columns of the features that show an utterance
 
     `embedding` and `speaker_embedding`, or None, are means over an utterance's segments. Only the
     utterances of `samples` have `attention`, a list of (name, weights), in which the weights of
@@ -53,6 +49,7 @@ def inspect(
     lengths = dataset.offsets[rows + 1] - dataset.offsets[rows]
     if (lengths == 1).all():  # vectors: the attention is over their context turns
         lengths = dataset.own.counts[rows] + dataset.other.counts[rows]
+    picture = dataset.picture or slice(0, 0)
     shown = {}
     for position in samples(dataset.labels[rows], lengths):
         first, end = dataset.offsets[rows[position]], dataset.offsets[rows[position] + 1]

@@ -24,7 +24,7 @@ def manifest_of(root: Path, rows: list[dict]) -> Manifest:
 
 def numbers(root: Path, rows: list[dict], feature_set: str = "logmel3d") -> list[int]:
     """The content numbers of the rows, renamed by their first occurrence."""
-    config = FEATURES[feature_set].configuration()
+    config = FEATURES[feature_set]()
     manifest = manifest_of(root, rows)
     store = run_without_ray(manifest, Storage.open(str(root / "store")), config)
     assert store.errors() == []
@@ -87,7 +87,7 @@ def test_equal_bytes_are_copies_even_if_the_values_differ_in_their_last_bits(
     (tmp_path / "other.wav").write_bytes(encode(speech(RATE, seed=1)))
     files = ("first.wav", "second.wav", "third.flac", "other.wav")
     manifest = manifest_of(tmp_path, [{"file": name} for name in files])
-    config = FEATURES["logmel3d"].configuration()
+    config = FEATURES["logmel3d"]()
     store = run_without_ray(manifest, Storage.open(str(tmp_path / "store")), config)
     (key,) = [key for key in store.index if key.file == "first.wav"]
     entry = store.index[key]

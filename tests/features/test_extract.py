@@ -1,12 +1,14 @@
 """Extraction in real processes: it resumes, it is exact, and it names each failed utterance."""
 
 import dataclasses
+import hashlib
 import os
 import shutil
 import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +17,11 @@ import pytest
 import soundfile
 
 from features.errors import FeatureError, StorageError
-from features.extract import extract, extraction_hash, shards_folder
+from features.extract import EXTRACTION_VERSION, extract, extraction_hash, shards_folder
 from features.extractor import Extractor
 from features.manifest import Manifest, normalise, read_manifest
 from features.recordings import Recordings
-from features.sets import FEATURES
+from features.sets import EXTRACTED, FEATURES
 from features.sets.emobase_lld45 import EmobaseConfig
 from features.shards import read_index
 from features.storage import Storage
@@ -88,7 +90,7 @@ class TestExtraction:
         assert features.ids == copy.table["id"].to_pylist()
         assert features.errors == store.errors() == []
         for i, name in enumerate(features.ids):
-            want = FEATURES[CONFIG.name].extract(samples_of(copy.root, f"{name}.wav"), 16_000)
+            want = CONFIG.load().extract(samples_of(copy.root, f"{name}.wav"), 16_000)
             got = features.frames[features.offsets[i] : features.offsets[i + 1]]
             np.testing.assert_array_equal(got, want)
 
@@ -152,7 +154,7 @@ class TestExtraction:
         np.testing.assert_array_equal(before.frames, after.frames)
         before, after = (store.load(copy, CONFIG) for store in (first, second))
         assert before.fingerprint != after.fingerprint
-        want = FEATURES[CONFIG.name].extract(samples_of(copy.root, changed.name), 16_000)
+        want = CONFIG.load().extract(samples_of(copy.root, changed.name), 16_000)
         np.testing.assert_array_equal(raw(second, copy)[: len(want)], want)
 
     def test_the_fingerprint_does_not_depend_on_the_path(
@@ -324,7 +326,7 @@ def test_a_missing_decoder_is_no_fault_of_the_file(root: Path, tmp_path: Path) -
         {"id": f"{n}", "file": f"{n}.m4a", "start": None, "end": None, "speaker": "s", "source": n}
         for n in "ab"
     ]
-    status = Extractor(CONFIG.name, Recordings.open(str(root)), shards_storage)(tasks)
+    status = Extractor(CONFIG, Recordings.open(str(root)), shards_storage)(tasks)
     assert [row.stored for row in status] == [False, True]
     assert "MP4 or M4A needs ffmpeg, which is not installed" in str(status[0].error)
     assert "truncated" in str(status[1].error)
@@ -333,6 +335,29 @@ def test_a_missing_decoder_is_no_fault_of_the_file(root: Path, tmp_path: Path) -
 
 def test_the_extraction_hash_depends_on_extracted_values_only() -> None:
     assert extraction_hash(CONFIG) == extraction_hash(EmobaseConfig(pool=1, normalize="none"))
-    hashes = {extraction_hash(entry.configuration()) for entry in FEATURES.values()}
+    hashes = {extraction_hash(kind()) for kind in FEATURES.values()}
     assert len(hashes) == len(FEATURES)
     assert len(extraction_hash(CONFIG)) == 16
+
+
+class WidthConfig(EmobaseConfig):
+    """A set with an option that decides its values, and one that a search may set besides."""
+
+    width: Annotated[int, EXTRACTED] = 3
+    pool: int = 2
+
+
+def test_an_option_that_decides_values_is_part_of_the_hash() -> None:
+    assert WidthConfig().extracted() == {"width": 3}
+    assert extraction_hash(WidthConfig()) != extraction_hash(CONFIG)
+    assert extraction_hash(WidthConfig()) != extraction_hash(WidthConfig(width=4))
+    assert extraction_hash(WidthConfig()) == extraction_hash(WidthConfig(pool=3, max_errors=1))
+
+
+def test_the_hash_of_a_set_without_such_options_has_no_trace_of_them() -> None:
+    """Features that earlier versions extracted stay valid."""
+    for kind in FEATURES.values():
+        if not (config := kind()).extracted():
+            parts = [config.name, *config.load().identity(), str(EXTRACTION_VERSION)]
+            digest = hashlib.sha1("\0".join(parts).encode()).hexdigest()
+            assert extraction_hash(config) == digest[:16]

@@ -41,7 +41,7 @@ def manifest(tmp_path: Path) -> Manifest:
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize("name", FEATURES)
 def test_the_files_are_those_of_the_pool(manifest: Manifest, tmp_path: Path, name: str) -> None:
-    config = FEATURES[name].configuration()
+    config = FEATURES[name]()
     contents, calls = [], []
     for compute in COMPUTE:
         folder = tmp_path / compute.__module__
@@ -60,7 +60,7 @@ def test_the_files_are_those_of_the_pool(manifest: Manifest, tmp_path: Path, nam
 def test_a_storage_that_cannot_be_written_is_a_storage_error(
     manifest: Manifest, tmp_path: Path, compute: Compute
 ) -> None:
-    config = FEATURES["logmel3d"].configuration()
+    config = FEATURES["logmel3d"]()
     folder = tmp_path / "store" / shards_folder(config, manifest.root)
     folder.mkdir(parents=True)
     (folder / "speaker=b").write_bytes(b"a file instead of a folder")

@@ -69,6 +69,7 @@ def dataset(table: pa.Table) -> Dataset:
         table["id"].to_pylist(),
         table["speaker"].to_pylist(),
         CLASSES,
+        picture=slice(0, 1),
     )
 
 

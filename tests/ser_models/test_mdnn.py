@@ -61,7 +61,7 @@ def test_without_groups_all_columns_are_one_group() -> None:
 
 
 def test_the_number_of_parameters_at_the_default_sizes() -> None:
-    features = FEATURES["emobase_functionals"]
+    features = FEATURES["emobase_functionals"]().load()
     local = 128 * (988 + 6) + 6 * 64 * (128 + 1) + 6 * 4 * (64 + 1)
     expected = local + 128 * (6 * 64 + 1) + 4 * (128 + 1)
     model = MODELS["mdnn"](Sizes(features.dims, 4, groups=features.groups))

@@ -37,7 +37,7 @@ _SIZES: dict[str, dict[str, float]] = {
     "mdnn": {"hidden_size": 8, "local_size": 4, "embedding_size": 6, "dropout": 0.2},
     "cmn": {"hidden_size": 8},
 }
-VECTORS = tuple(name for name, model in MODELS.items() if "functionals" in model.features)
+VECTORS = tuple(name for name, model in MODELS.items() if model.reads == "vector")
 """Models that read one vector for each utterance."""
 
 
@@ -80,9 +80,15 @@ def in_form(model: str, dataset: Dataset) -> Dataset:
     if model in VECTORS:
         parts = np.split(dataset.frames, dataset.offsets[1:-1])
         means = np.stack([part.mean(0) for part in parts])
+        groups = dataset.groups
         if model == "mdnn":
-            means = np.resize(means.T, (FEATURES[features].dims, len(means))).T.copy()
-        return dataclasses.replace(dataset, frames=means, offsets=np.arange(len(means) + 1))
+            feature_set = FEATURES[features]().load()
+            groups = feature_set.groups
+            means = np.resize(means.T, (feature_set.dims, len(means))).T.copy()
+        offsets = np.arange(len(means) + 1)
+        return dataclasses.replace(
+            dataset, frames=means, offsets=offsets, groups=groups, picture=None
+        )
     return dataclasses.replace(dataset, segment=4) if features == "logmel3d" else dataset
 
 

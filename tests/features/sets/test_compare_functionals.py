@@ -28,7 +28,7 @@ def test_the_columns_are_those_of_opensmile() -> None:
     level = opensmile.FeatureLevel.Functionals
     smile = opensmile.Smile(opensmile.FeatureSet.ComParE_2016, level)
     assert tuple(smile.feature_names) == columns()
-    assert len(set(columns())) == FEATURES["compare_functionals"].dims == 6373
+    assert len(set(columns())) == FEATURES["compare_functionals"]().load().dims == 6373
 
 
 def test_the_size_needs_no_opensmile() -> None:

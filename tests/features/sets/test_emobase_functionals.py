@@ -17,12 +17,12 @@ def test_the_columns_are_those_of_opensmile() -> None:
 
     smile = opensmile.Smile(opensmile.FeatureSet.emobase, opensmile.FeatureLevel.Functionals)
     assert tuple(smile.feature_names) == COLUMNS
-    assert len(COLUMNS) == FEATURES["emobase_functionals"].dims == 988
+    assert len(COLUMNS) == FEATURES["emobase_functionals"]().load().dims == 988
 
 
 def test_the_groups_divide_the_columns_by_descriptor() -> None:
     """Every column is in one group: the stems of openSMILE's names say which."""
-    groups = FEATURES["emobase_functionals"].groups
+    groups = FEATURES["emobase_functionals"]().load().groups
     assert {name: len(columns) for name, columns in groups.items()} == {
         "energy": 76,
         "mfcc": 456,

@@ -7,13 +7,12 @@ import pytest
 
 from features.errors import FeatureError
 from features.manifest import Manifest, read_manifest
-from features.sets import FEATURES, FeatureConfig
+from features.sets import FEATURES as CONFIGS
+from features.sets import FeatureConfig
 from features.sets.emobase_lld45 import EmobaseConfig
 from features.sets.logmel3d import BANDS, LogMelConfig
 from features.store import FeatureStore
 from tests.support.extraction import run, samples_of
-
-CONFIGS = {name: feature_set.configuration for name, feature_set in FEATURES.items()}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def stores(
     return stores
 
 
-@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize("name", CONFIGS)
 class TestEachSet:
     def test_values_are_those_of_the_file(
         self, name: str, turns: Manifest, stores: dict[str, tuple[FeatureStore, list]]
@@ -48,11 +47,11 @@ class TestEachSet:
         pool = {"pool": 1} if name == "emobase_lld45" else {}
         features = store.load(turns, CONFIGS[name](normalize="none", **pool))
         assert features.ids == turns.table["id"].to_pylist()
-        assert features.frames.shape == (features.offsets[-1], FEATURES[name].dims)
+        assert features.frames.shape == (features.offsets[-1], CONFIGS[name]().load().dims)
         assert features.frames.dtype == np.float32
         assert features.frames.flags.c_contiguous
         for i, file in enumerate(turns.table["file"].to_pylist()):
-            want = FEATURES[name].extract(samples_of(turns.root, file), 16_000)
+            want = CONFIGS[name]().load().extract(samples_of(turns.root, file), 16_000)
             got = features.frames[features.offsets[i] : features.offsets[i + 1]]
             # A matrix product with more threads may add in another order.
             np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-5)

@@ -100,10 +100,27 @@ def test_each_model_brings_its_features_and_its_published_training(name: str) ->
     assert pickle.loads(pickle.dumps(configuration)) == configuration  # noqa: S301
 
 
+def test_a_configuration_may_name_any_set_of_the_shape_that_the_model_reads() -> None:
+    raw = of("linear_svm", features={"name": "compare_functionals", "normalize": "train"})
+    configuration = parse(raw)
+    assert configuration.resolved()["features"] == {
+        "name": "compare_functionals",
+        "normalize": "train",
+        "max_errors": 0,
+    }
+    assert parse(configuration.resolved()) == configuration
+    assert pickle.loads(pickle.dumps(configuration)) == configuration  # noqa: S301
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (of("iaan", features={"name": "logmel3d"}), "features.name: .*'emobase_lld45'.*'logmel3d'"),
+        (
+            of("iaan", features={"name": "logmel3d"}),
+            "features.name: iaan reads a sequence of frames, but logmel3d has log-mel maps in "
+            "segments. Sets that fit: .*emobase_lld45",
+        ),
+        (of("iaan", features={"name": "mfcc"}), "features.name: no feature set mfcc; known: emob"),
         (of("ssa_crnn_r", features={"pool": 5}), "features.pool: unknown key; known keys: .*segm"),
         (of("iaan", features={"segment": 300}), "features.segment: unknown key"),
         (of("ssa_crnn_r", features={"segment": 301}), "features.segment: .*multiple of 2"),

@@ -83,7 +83,7 @@ def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     yield "training", GradientTraining
     yield "search", SearchConfig
     yield "cluster", ClusterConfig
-    yield from ((name, entry.configuration) for name, entry in FEATURES.items())
+    yield from FEATURES.items()
     yield from FOLDS.items()
 
 

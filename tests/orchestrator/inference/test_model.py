@@ -9,7 +9,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from features.sets import FEATURES
 from features.statistics import Statistics
 from features.storage import Storage
 from orchestrator.config.parsing import parse
@@ -49,7 +48,7 @@ def trained(
     if "segment" in resolved["features"]:
         resolved["features"]["segment"] = 8
     config = parse(resolved)
-    dims = FEATURES[config.features.name].dims
+    dims = config.features.load().dims
     data = in_form(model, dataset)
     frames = np.resize(data.frames.T, (dims, len(data.frames))).T
     data = dataclasses.replace(data, frames=frames.copy(), segment=config.features.cut)

@@ -100,7 +100,7 @@ def test_a_killed_trial_ends_as_one_without_a_kill(
 
 @pytest.mark.parametrize("name", FEATURES)
 def test_every_feature_set_has_the_value(name: str) -> None:
-    features = FEATURES[name].configuration.model_validate({"normalize": "train"})
+    features = FEATURES[name].model_validate({"normalize": "train"})
     assert (features.name, features.normalize, features.group) == (name, "train", None)
 
 
