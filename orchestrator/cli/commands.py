@@ -355,6 +355,23 @@ def predict(
         raise SerError(f"{len(labelled.skipped)} of {total} utterances cannot be read: see above")
 
 
+@app.command()
+def export(
+    sweep: SweepFolder,
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A new folder, or an export.")],
+    fold: Annotated[
+        str | None, typer.Option(help="One fold's network; by default those of all folds.")
+    ] = None,
+    trial: Annotated[str | None, typer.Option(help="A trial's id; by default the best.")] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx too.")] = False,
+) -> None:
+    """Write a model as a folder that works without Ray: weights, model.json, a model card."""
+    from orchestrator import open_sweep
+    from orchestrator.inference.export import export_model
+
+    print("\n".join(export_model(open_sweep(sweep), folder, trial, fold, onnx)))
+
+
 def _study_report(folders: list[str], to: str, as_json: bool) -> None:
     """Write the page of a study of these sweeps into the folder `to`."""
     from features.storage import Storage

@@ -166,7 +166,7 @@ class SpeechModel(EmotionModel):
                 raise FeatureError(str(error)) from error
         utterance = Utterance(self.extract(samples, rate), len(samples) / rate, "")
         known = {} if speaker is None else {"": speaker}
-        posterior = log_posteriors(self, [utterance], known)[0].exp()
+        posterior = np.exp(log_posteriors(self, [utterance], known)[0])
         return dict(zip(self.classes, posterior.tolist(), strict=True))
 
 
@@ -176,7 +176,7 @@ def load_model(
 ) -> SpeechModel:
     """Rebuild a trial's networks with their selected weights, on the CPU, in evaluation mode.
 
-    sweep : an opened sweep, or its folder or URI
+    sweep : an opened sweep, its folder or URI, or a folder that `ser export` wrote
     trial : the id of a trial with a score; by default the best trial
     fold : the name of a fold; by default the ensemble of all folds
 
@@ -192,7 +192,10 @@ def load_model(
     damaged.
     """
     if isinstance(sweep, str):
-        sweep = OpenedSweep(Ledger(Storage.open(sweep)))
+        folder = Storage.open(sweep)
+        if folder.exists("model.json"):
+            return _exported(folder, trial, fold)
+        sweep = OpenedSweep(Ledger(folder))
     record = sweep.trial(trial)
     names = [audit.name for audit in sweep.record.audit.folds]
     if fold is not None and fold not in names:
@@ -217,6 +220,22 @@ def load_model(
         members[name] = Member(network, speakers)
     chosen = {name: training[name] for name in members}
     return SpeechModel(description, members, lambda: _typical(sweep, configuration, chosen)).eval()
+
+
+def _exported(folder: Storage, trial: str | None, fold: str | None) -> SpeechModel:
+    """The model of a folder that `ser export` wrote, or one of its networks."""
+    from orchestrator.inference.exported import read_model
+
+    model = read_model(folder)
+    if trial is not None and trial != model.description.trial:
+        raise ConfigError(f"{folder.root} has the trial {model.description.trial}, not {trial!r}")
+    if fold is None:
+        return model
+    if fold not in model.networks:
+        known = ", ".join(model.networks)
+        raise ConfigError(f"{folder.root} has no fold {fold!r}; its folds: {known}")
+    member = Member(model.networks[fold], model.speakers[fold])
+    return SpeechModel(model.description, {fold: member}, lambda: model.typical_speakers).eval()
 
 
 def _network(
