@@ -33,7 +33,7 @@ def compute(
     share = extractor.config.load().gpu
     size = max(1, min(workers or room(ray.cluster_resources(), share), len(batches)))
     tables = [pa.Table.from_pylist(batch, schema=TASK_SCHEMA) for batch in batches]
-    with _quiet_ray_data():
+    with quiet_ray_data():
         with warnings.catch_warnings():
             # Ray 2.60 deprecates max_task_retries without a replacement.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -113,7 +113,7 @@ class _Actor:
 
 
 @contextmanager
-def _quiet_ray_data() -> Iterator[None]:
+def quiet_ray_data() -> Iterator[None]:
     """Hide Ray Data's progress bars and its log on the console: `progress` replaces them."""
     import ray.data
 

@@ -18,10 +18,10 @@ from orchestrator.errors import SerError, translated
 if TYPE_CHECKING:
     from orchestrator.config.sections import Configuration
     from orchestrator.config.study import Study
+    from orchestrator.inference.model import SpeechModel
     from orchestrator.results.comparison import Comparison
     from orchestrator.results.opened import OpenedSweep
     from orchestrator.study import FinishedStudy
-    from ser_models.base import EmotionModel
 
 __all__ = [
     "SerError",
@@ -64,18 +64,21 @@ def load(source: str | dict[str, Any], overrides: list[str] | None = None) -> "C
 
 def load_model(
     sweep: "OpenedSweep | str", trial: str | None = None, fold: str | None = None
-) -> "EmotionModel":
-    """A trial's network with its selected weights, in evaluation mode.
+) -> "SpeechModel":
+    """A trial's networks with their selected weights, in evaluation mode, as a PyTorch module.
 
+    sweep : an opened sweep, its folder or URI, or a folder that `ser export` wrote
     trial : a trial's id; by default the best trial
     fold : a fold's name; by default the ensemble of all folds, whose posteriors are averaged
 
+    >>> load_model("exported").predict(samples, 16_000)
+    {'ang': 0.11, 'hap': 0.06, 'neu': 0.71, 'sad': 0.12}
     >>> load_model("runs/mine", fold="Ses01")(current, own, other).logits
     """
     from orchestrator.inference import model
 
     with translated():
-        return model.load_model(_opened(sweep), trial, fold)
+        return model.load_model(sweep, trial, fold)
 
 
 def load_study(source: str | dict[str, Any], overrides: list[str] | None = None) -> "Study":

@@ -7,7 +7,7 @@ from ser_models.attention import DotAttention
 from ser_models.base import EmotionModel, check_sizes
 from ser_models.recurrence import MaskedRecurrence
 from ser_models.regularizers import RegularizedLinear, RegularizerKind
-from ser_models.sequences import Dropout, MaskedBatchNorm, Output, Padded
+from ser_models.sequences import Dropout, MaskedBatchNorm, Output, Padded, traced
 
 CHANNELS = 3  # static, delta and delta of delta; a frame has all bands of a channel side by side
 KERNEL = (5, 3)  # frames and bands of each convolution
@@ -73,7 +73,8 @@ class ConvolutionalEncoder(nn.Module):
         Convolutions take most of the time, and as much over padding as over speech. On a GPU, the
         host would wait for the lengths.
         """
-        if current.values.device.type != "cpu" or torch.compiler.is_compiling():
+        static = torch.compiler.is_compiling() or traced()
+        if current.values.device.type != "cpu" or static:
             return self._projected(current)
         order = torch.argsort(current.lengths, stable=True)
         time, parts = (current.values.shape[1] + 1) // 2, []

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from ser_models.attention import masked_softmax
 from ser_models.base import EmotionModel, check_sizes
 from ser_models.recurrence import MaskedRecurrence
-from ser_models.sequences import Dropout, Output, Padded
+from ser_models.sequences import Dropout, Output, Padded, single_vectors
 
 
 class Memory(nn.Module):
@@ -77,9 +77,7 @@ class CMN(EmotionModel):
     ) -> Output:
         if own is None or other is None:
             raise ValueError("this model reads context turns: pass `own` and `other`")
-        if (frames := int(current.lengths.max())) > 1:
-            raise ValueError(f"an utterance has {frames} frames, but this model reads one vector")
-        query = torch.tanh(self.query(current.values[:, 0]))  # (batch, hidden)
+        query = torch.tanh(self.query(single_vectors(current)))  # (batch, hidden)
         memories = {"own": (self.own(own), own.mask), "other": (self.other(other), other.mask)}
         attention: dict[str, Tensor] = {}
         for _ in range(self.hops):

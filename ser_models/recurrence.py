@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from ser_models.sequences import Dropout, Padded
+from ser_models.sequences import Dropout, Padded, traced
 
 
 class MaskedRecurrence(nn.Module):
@@ -41,7 +41,9 @@ class MaskedRecurrence(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, sequences: Padded) -> Tensor:
-        if isinstance(self.ahead, nn.GRU) and sequences.values.device.type == "cpu":
+        on_cpu = sequences.values.device.type == "cpu"
+        # The packed steps depend on the lengths, so a trace (for ONNX) would fix them.
+        if isinstance(self.ahead, nn.GRU) and on_cpu and not traced():
             return self._packed(sequences)
         # Padding follows the real frames in both directions, so it changes none of their states.
         values = self.dropout(sequences.values)

@@ -48,12 +48,17 @@ class Output(NamedTuple):
     parts: Tensor | None = None
 
 
+def traced() -> bool:
+    """Whether PyTorch records the operations, for ONNX. Values that Python reads would be fixed."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined]
+
+
 def single_vectors(current: Padded) -> Tensor:
     """The vectors (batch, dims) of utterances that have one frame each.
 
     Raises ValueError if an utterance has more frames.
     """
-    if (frames := int(current.lengths.max())) > 1:
+    if not traced() and (frames := int(current.lengths.max())) > 1:
         raise ValueError(f"an utterance has {frames} frames, but this model reads one vector")
     return current.values[:, 0]
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -353,6 +354,82 @@ def study(
     if finished.failures:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in finished.failures.items())
         raise SerError(f"{len(finished.failures)} runs failed. {reasons}")
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        str, typer.Argument(metavar="SWEEP", help="A sweep, or a folder of `ser export`.")
+    ],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Audio files, folders, manifests.")
+    ],
+    to: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write .csv, .parquet or .jsonl.")
+    ] = None,
+    fold: Annotated[
+        str | None, typer.Option(help="One fold's network; by default the mean of all folds.")
+    ] = None,
+    trial: Annotated[str | None, typer.Option(help="A trial's id; by default the best.")] = None,
+    speaker_from: Annotated[
+        str | None,
+        typer.Option(metavar="folder|none", help="Who speaks a file, if no column says so."),
+    ] = None,
+    segment: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Cut recordings into windows.")
+    ] = None,
+    distributed: Annotated[
+        bool, typer.Option("--distributed", help="Compute the features on a Ray cluster.")
+    ] = False,
+) -> None:
+    """Recognise the emotions of recordings. Names those that cannot be read; then exits with 1."""
+    # Before NumPy: the bits of a matrix product may depend on the number of threads.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from orchestrator import load_model
+    from orchestrator.cli.console import print_labels
+    from orchestrator.inference.labelled import check_suffix, write
+    from orchestrator.inference.recognise import recognise
+    from orchestrator.progress import Narrator
+
+    if to is not None:
+        check_suffix(to)
+    narrator = Narrator()
+    with narrator.bars():
+        labelled = recognise(
+            load_model(model, trial, fold),
+            inputs,
+            speaker_from,
+            segment,
+            distributed,
+            lambda done, total: narrator.bar("recordings", done, total),
+        )
+    if to is None:
+        print_labels(labelled.table)
+    else:
+        write(labelled.table, to)
+        print(f"{len(labelled.table)} utterances: {to}")
+    for file, reason in labelled.skipped:
+        print(f"left out: {file}: {reason}", file=sys.stderr)
+    if labelled.skipped:
+        total = len(labelled.table) + len(labelled.skipped)
+        raise SerError(f"{len(labelled.skipped)} of {total} utterances cannot be read: see above")
+
+
+@app.command()
+def export(
+    sweep: SweepFolder,
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A new folder, or an export.")],
+    fold: Annotated[
+        str | None, typer.Option(help="One fold's network; by default those of all folds.")
+    ] = None,
+    trial: Annotated[str | None, typer.Option(help="A trial's id; by default the best.")] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx too.")] = False,
+) -> None:
+    """Write a model as a folder that works without Ray: weights, model.json, a model card."""
+    from orchestrator import open_sweep
+    from orchestrator.inference.export import export_model
+
+    print("\n".join(export_model(open_sweep(sweep), folder, trial, fold, onnx)))
 
 
 def _study_report(folders: list[str], to: str, as_json: bool) -> None:

@@ -10,6 +10,8 @@ from orchestrator.data.baselines import NOTHING, baselines_over_folds
 from orchestrator.ledger.records import Audit, CorpusSummary
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from orchestrator.results.comparison import Comparison
     from orchestrator.study import FinishedStudy
 
@@ -49,6 +51,22 @@ def print_corpus(summary: CorpusSummary, root: str, notes: list[str]) -> None:
     for reason in sorted({problem.reason for problem in summary.problems}):
         files = [problem.file for problem in summary.problems if problem.reason == reason]
         print(f"  {shorten(files, 3)}: {reason}")
+
+
+def print_labels(table: "pa.Table") -> None:
+    """The recognised utterances of `ser predict`."""
+    classes = [name for name in table.column_names if name.startswith("posterior_")]
+    names = [name.removeprefix("posterior_") for name in classes]
+    shown = Table("file", "seconds", "emotion", *names, "statistics")
+    for row in table.to_pylist():
+        part = "" if row["end"] is None else f"{row['start'] or 0:.2f} to {row['end']:.2f}"
+        used = row["statistics"]
+        if used in ("speaker", "shrunk"):
+            used += f" ({row['speaker_seconds']:.1f} s"
+            used += ")" if used.startswith("speaker") else f", weight {row['speaker_weight']:.2f})"
+        values = [f"{row[name]:.3f}" for name in classes]
+        shown.add_row(row["file"], part, row["emotion"], *values, used)
+    Console(markup=False, emoji=False).print(shown)
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -12,11 +12,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from orchestrator.config.sections import Configuration
+from features.sets import FeatureConfig
+from orchestrator.config.sections import Configuration, ModelConfig
 from orchestrator.data.dataset import Dataset, Indices
 from orchestrator.data.folds import Fold
 from orchestrator.metrics import scores
-from orchestrator.training.batches import evaluation_batches, make_batch
+from orchestrator.training import evaluation
 from orchestrator.training.inspection import Outputs, inspect
 from orchestrator.training.seeds import seeded
 from orchestrator.training.state import Progress, State, prefixed
@@ -26,8 +27,6 @@ from ser_models.sequences import Output
 from ser_models.standardised import Standardised
 
 Row = dict[str, Any]
-
-UTTERANCES, SEGMENTS = 256, 64  # in a batch of evaluation; segments of images take more memory
 
 
 class TrainingError(RuntimeError):
@@ -58,8 +57,13 @@ class Replica:
 
 def build_model(config: Configuration, sizes: Sizes) -> EmotionModel:
     """Return the configured model with fresh weights. Raises ValueError for impossible sizes."""
-    model = MODELS[config.model.name](sizes, **config.model.model_dump(exclude={"name"}))
-    return Standardised(model, sizes.dims) if config.features.normalize == "train" else model
+    return build_network(config.model, config.features, sizes)
+
+
+def build_network(model: ModelConfig, features: FeatureConfig, sizes: Sizes) -> EmotionModel:
+    """Return the network of these sections of a configuration, as `build_model` does."""
+    network = MODELS[model.name](sizes, **model.model_dump(exclude={"name"}))
+    return Standardised(network, sizes.dims) if features.normalize == "train" else network
 
 
 @dataclass
@@ -140,33 +144,16 @@ class FoldRun(ABC):
         """Return the context in which the network computes: float32 by default."""
         return nullcontext()
 
-    @torch.no_grad()
     def outputs(self, rows: Indices) -> Iterator[tuple[Indices, Output]]:
-        """Yield batches: positions in `dataset.pieces(rows)`, and the network's output for them."""
-        self.model.eval()
-        pieces = self.dataset.pieces(rows)
-        size = UTTERANCES if self.dataset.segment is None else SEGMENTS
-        for positions in evaluation_batches(pieces, size):
-            batch = make_batch(self.dataset, pieces.take(positions)).to(self.device)
-            with self.precision():
-                yield positions, self.model(batch.current, batch.own, batch.other)
+        """Yield the network's output for batches of `rows` (`orchestrator.training.evaluation`)."""
+        return evaluation.outputs(self.model, self.dataset, rows, self.device, self.precision)
 
     def predict(self, rows: Indices, outputs: Outputs | None = None) -> Tensor:
         """Return log-posteriors of the utterances `rows`, (rows, classes) float64.
 
-        The posterior of an utterance is the mean over its segments. The mean is ours: the SSA-CRNN
-        paper does not say how segments are joined.
-
         outputs : the network's `outputs` for `rows`, if they are computed already
         """
-        pieces = self.dataset.pieces(rows)
-        logarithms = np.empty((len(pieces.rows), len(self.dataset.classes)))
-        for positions, output in outputs or self.outputs(rows):
-            logarithms[positions] = torch.log_softmax(output.logits.double().cpu(), dim=1).numpy()
-        first = np.flatnonzero(np.diff(pieces.rows, prepend=-1))
-        counts = np.diff(first, append=len(pieces.rows))
-        summed = np.logaddexp.reduceat(logarithms, first, axis=0)
-        return torch.from_numpy(summed - np.log(counts)[:, None])
+        return evaluation.log_posteriors(self.dataset, rows, outputs or self.outputs(rows))
 
     def evaluate(self, part: str) -> Row:
         """Score a part of the fold."""

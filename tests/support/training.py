@@ -57,6 +57,11 @@ class Touch:
         return Path.touch, (self.path,)
 
 
+def small(model: str) -> dict[str, float]:
+    """Return the sizes of a small `model`."""
+    return _SIZES.get(model, _IAAN)
+
+
 def with_model(configuration: Configuration, model: str, **training: object) -> Configuration:
     """Return `configuration` with a small model, and with the default features of the model."""
     raw = configuration.resolved()

@@ -17,7 +17,7 @@ from orchestrator.data.audit import audit
 from orchestrator.data.dataset import Dataset, Indices
 from orchestrator.data.folds import Fold
 from orchestrator.errors import ConfigError, LedgerError
-from orchestrator.inference.model import FoldEnsemble, load_model
+from orchestrator.inference.model import SpeechModel, load_model
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import Proposal, SweepRecord
 from orchestrator.results.opened import OpenedSweep
@@ -134,7 +134,7 @@ def test_the_ensemble_averages_the_posteriors_of_the_folds(
     folder, data, _ = iaan
     sweep = OpenedSweep(Ledger(Storage.open(str(folder))))
     ensemble = load_model(sweep, TRIAL)
-    assert isinstance(ensemble, FoldEnsemble)
+    assert isinstance(ensemble, SpeechModel)
     assert list(ensemble.networks) == [fold.name for fold in folds]
     assert not any(module.training for module in ensemble.modules())
     rows: Indices = folds[0].test[:5]
@@ -151,7 +151,7 @@ def test_the_ensemble_averages_the_posteriors_of_the_folds(
 
 def test_an_ensemble_moves_and_trains_with_its_networks(iaan: Trained) -> None:
     ensemble = load_model(str(iaan[0]))
-    assert isinstance(ensemble, FoldEnsemble)
+    assert isinstance(ensemble, SpeechModel)
     ensemble.double().train()
     for network in ensemble.networks.values():
         assert network.training

@@ -1,0 +1,139 @@
+"""The model card of an export: a README.md for the people who get the folder."""
+
+import math
+
+from orchestrator.inference.model import SpeechModel
+from orchestrator.inference.speakers import ENOUGH
+from orchestrator.metrics import Interval, Scores
+from orchestrator.results.findings import Findings
+from orchestrator.results.method import paragraph
+from orchestrator.results.opened import OpenedSweep
+from orchestrator.results.study import study
+
+CARD = "README.md"
+
+
+def card(sweep: OpenedSweep, model: SpeechModel, onnx: bool) -> str:
+    """The card, as Markdown. The same sweep gives the same text.
+
+    onnx : whether the folder has an ONNX file
+    """
+    described, findings = model.description, sweep.findings
+    networks = len(model.networks)
+    members = f"the mean of {networks} networks" if networks > 1 else "one network"
+    lines = [
+        f"# {_text(described.name)}: emotion in speech",
+        "",
+        f"`{described.model.name}` on `{described.features.name}`, {members} of the folds "
+        f"{_listed(model.networks)}. Classes: {_listed(model.classes)}.",
+        "",
+        "```python",
+        "import orchestrator",
+        "",
+        'model = orchestrator.load_model("THIS FOLDER")',
+        "model.predict(samples, 16_000)  # posteriors by class; samples: float, mono, in -1..1",
+        "```",
+        "",
+        f"Or `ser predict THIS_FOLDER FILE...`. {_normalisation(model)}",
+        "",
+        *(_onnx(model) if onnx else []),
+        "## Score",
+        "",
+        *_scores(sweep, model, findings),
+        "## How the score was made",
+        "",
+        _text(paragraph(study(sweep.name, [sweep]))),
+        "",
+        *[f"- {_text(note)}" for note in [*findings.alarm, *findings.warnings]],
+        "" if findings.alarm or findings.warnings else "No warnings.",
+        "",
+        "## Intended use and limits",
+        "",
+        "For research on speech like that of its corpus: the same language, the same way of "
+        "recording, and the same kind of emotion, acted or not. On other speech the score is "
+        "unknown, and usually lower. The posteriors are not calibrated. The model has no class for "
+        "other emotions: each utterance gets one of its classes. Do not use it to judge people.",
+        "",
+        "## Licences",
+        "",
+        f"The corpus is {_text(sweep.record.corpus.corpus)}. Its licence may restrict what you "
+        "may do with weights that it trained. Read it before you share or sell this folder.",
+    ]
+    if any("opensmile" in text for text in described.features.load().identity()):
+        lines += [
+            "",
+            "The features come from openSMILE, whose licence allows research and personal use, and "
+            "forbids commercial use without an agreement with audEERING.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _normalisation(model: SpeechModel) -> str:
+    features = model.description.features
+    if features.normalize == "train":
+        return "The networks have the mean and deviation of their training parts."
+    if features.group is None:
+        return "The features are not normalised."
+    return (
+        "Features are normalised by speaker: give all recordings of a speaker together. If there "
+        f"are less than {ENOUGH:g} s, the statistics are shrunk towards a typical training speaker."
+    )
+
+
+def _onnx(model: SpeechModel) -> list[str]:
+    shape = model.description.features.load().shape
+    rows = {"frames": "a sequence", "vector": "one vector", "maps": "a segment"}[shape]
+    return [
+        f"`model.onnx` takes features that are cut, normalised by speaker and pooled. Each row is "
+        f"{rows}; `lengths` says how many frames of it are real. It returns posteriors.",
+        "",
+    ]
+
+
+def _scores(sweep: OpenedSweep, model: SpeechModel, findings: Findings) -> list[str]:
+    """The nested estimate if there is one, and scores of the best trial by speaker."""
+    lines, best = [], findings.best
+    if findings.nested is not None:
+        nested = findings.nested
+        lines.append(
+            f"Nested UA **{nested.pooled.ua:.3f}** pooled over test utterances; mean over folds "
+            f"{_interval(nested.ua)}. For each test fold, the configuration was chosen on that "
+            "fold's own validation part, so this is the honest score of the search."
+        )
+    else:
+        lines.append(f"There is no nested estimate: {_text(findings.nested_reason)}")
+    if best is not None:
+        if best.trial.record.id != model.description.trial:
+            lines += ["", f"This folder has trial {model.description.trial}, not the best trial."]
+        kind = "**Optimistic** UA" if sweep.record.optimistic else "UA"
+        lines += [
+            "",
+            f"{kind} of the best trial: {_interval(best.pooled.ua)} pooled, with a bootstrap over "
+            f"speakers. Chance is {best.chance_ua:.3f}. Each network was tested on its own fold; "
+            "the mean of several networks has no test part, and its score is not known.",
+            "",
+            "| speaker | test utterances | UA | WA |",
+            "|---|---|---|---|",
+            *[_row(name, *values) for name, values in best.by_speaker.items()],
+        ]
+    return [*lines, ""]
+
+
+def _row(speaker: str, count: int, scores: Scores) -> str:
+    return f"| {_text(speaker)} | {count} | {scores.ua:.3f} | {scores.wa:.3f} |"
+
+
+def _interval(interval: Interval) -> str:
+    if math.isnan(interval.low):
+        return f"{interval.value:.3f}"
+    return f"{interval.value:.3f} (95 %: {interval.low:.3f} to {interval.high:.3f})"
+
+
+def _listed(texts: object) -> str:
+    return ", ".join(_text(str(text)) for text in texts)  # type: ignore[attr-defined]
+
+
+def _text(text: str) -> str:
+    """A text without characters that Markdown or HTML would read as more than text."""
+    kept = " ".join(text.split())
+    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#" else sign for sign in kept)
