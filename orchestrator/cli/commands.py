@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.options import AsJson, ConfigFile, Overrides, SweepFolder
+from orchestrator.cli.using import export, predict, refit
 from orchestrator.errors import ConfigError, HopelessError, SerError, UsageError, translated
 
 if TYPE_CHECKING:
@@ -21,13 +22,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML configuration.")]
-Overrides = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in a.b=c.")
-]
-SweepFolder = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's folder or URI.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -263,53 +257,6 @@ def report(
 
 
 @app.command()
-def refit(
-    folder: SweepFolder,
-    trial: Annotated[
-        str | None, typer.Option(metavar="ID", help="The trial; by default the best trial.")
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
-    root: Annotated[
-        str | None, typer.Option(help="The corpus, if it is not at the sweep's corpus.root.")
-    ] = None,
-    storage: Annotated[
-        str | None, typer.Option(help="The storage with the features, if it has moved.")
-    ] = None,
-) -> None:
-    """Train a sweep's best configuration on all labelled utterances."""
-    from orchestrator import open_sweep
-    from orchestrator.inference.refit import honest_score
-    from orchestrator.inference.refit import refit as train_again
-    from orchestrator.progress import Narrator
-
-    opened, narrator = open_sweep(folder), Narrator()
-    moved = {"corpus.root": root, "storage": storage}
-    given = {key: value for key, value in moved.items() if value is not None}
-    with narrator.bars():
-        records = train_again(opened, trial, seeds, given, narrator.bar)
-    for record in records:
-        place = opened.ledger.storage.path(f"refits/{record.trial}/seed-{record.seed}")
-        print(f"{place}: {record.utterances} utterances, {record.epochs} epochs")
-    print(honest_score(opened, records[0].trial))
-
-
-@app.command()
-def export(
-    folder: SweepFolder,
-    optuna: Annotated[
-        str, typer.Option(metavar="FILE", help="Write an Optuna study (SQLite) to this new file.")
-    ],
-) -> None:
-    """Write the trials of a sweep as an Optuna study, for optuna-dashboard."""
-    from features.storage import Storage
-    from orchestrator.ledger.ledger import Ledger
-    from orchestrator.results.optuna_file import write_study
-
-    count = write_study(Ledger(Storage.open(folder)), optuna)
-    print(f"{count} trials in {optuna}")
-
-
-@app.command()
 def compare(first: SweepFolder, second: SweepFolder, as_json: AsJson = False) -> None:
     """Compare two sweeps on the same folds: the difference of their nested UA, with tests."""
     from orchestrator import compare as compare_sweeps
@@ -356,82 +303,6 @@ def study(
         raise SerError(f"{len(finished.failures)} runs failed. {reasons}")
 
 
-@app.command()
-def predict(
-    model: Annotated[
-        str, typer.Argument(metavar="SWEEP", help="A sweep, or a folder of `ser export`.")
-    ],
-    inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Audio files, folders, manifests.")
-    ],
-    to: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write .csv, .parquet or .jsonl.")
-    ] = None,
-    fold: Annotated[
-        str | None, typer.Option(help="One fold's network; by default the mean of all folds.")
-    ] = None,
-    trial: Annotated[str | None, typer.Option(help="A trial's id; by default the best.")] = None,
-    speaker_from: Annotated[
-        str | None,
-        typer.Option(metavar="folder|none", help="Who speaks a file, if no column says so."),
-    ] = None,
-    segment: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Cut recordings into windows.")
-    ] = None,
-    distributed: Annotated[
-        bool, typer.Option("--distributed", help="Compute the features on a Ray cluster.")
-    ] = False,
-) -> None:
-    """Recognise the emotions of recordings. Names those that cannot be read; then exits with 1."""
-    # Before NumPy: the bits of a matrix product may depend on the number of threads.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from orchestrator import load_model
-    from orchestrator.cli.console import print_labels
-    from orchestrator.inference.labelled import check_suffix, write
-    from orchestrator.inference.recognise import recognise
-    from orchestrator.progress import Narrator
-
-    if to is not None:
-        check_suffix(to)
-    narrator = Narrator()
-    with narrator.bars():
-        labelled = recognise(
-            load_model(model, trial, fold),
-            inputs,
-            speaker_from,
-            segment,
-            distributed,
-            lambda done, total: narrator.bar("recordings", done, total),
-        )
-    if to is None:
-        print_labels(labelled.table)
-    else:
-        write(labelled.table, to)
-        print(f"{len(labelled.table)} utterances: {to}")
-    for file, reason in labelled.skipped:
-        print(f"left out: {file}: {reason}", file=sys.stderr)
-    if labelled.skipped:
-        total = len(labelled.table) + len(labelled.skipped)
-        raise SerError(f"{len(labelled.skipped)} of {total} utterances cannot be read: see above")
-
-
-@app.command()
-def export(
-    sweep: SweepFolder,
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A new folder, or an export.")],
-    fold: Annotated[
-        str | None, typer.Option(help="One fold's network; by default those of all folds.")
-    ] = None,
-    trial: Annotated[str | None, typer.Option(help="A trial's id; by default the best.")] = None,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx too.")] = False,
-) -> None:
-    """Write a model as a folder that works without Ray: weights, model.json, a model card."""
-    from orchestrator import open_sweep
-    from orchestrator.inference.export import export_model
-
-    print("\n".join(export_model(open_sweep(sweep), folder, trial, fold, onnx)))
-
-
 def _study_report(folders: list[str], to: str, as_json: bool) -> None:
     """Write the page of a study of these sweeps into the folder `to`."""
     from features.storage import Storage
@@ -471,6 +342,10 @@ def _run(configuration: "Configuration", fork: str | None = None) -> None:
         raise failure
     if scores["best"] is None or scores["trials"]["unfinished"]:
         sys.exit(1)  # the driver has printed the reasons
+
+
+for command in (predict, refit, export):
+    app.command()(command)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """The corpus as training reads it: features, labels and context turns in plain arrays."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,10 @@ from features.statistics import Statistics
 from ser_models.sequences import Padded
 
 Indices = NDArray[np.int64]
+
+GPU_SHARE = 0.1
+"""The largest share of a GPU's free memory for a copy of all frames. Several workers may share it.
+"""
 
 
 def features_key(features: FeatureConfig) -> str:
@@ -56,6 +60,7 @@ class Dataset:
     picture : the columns that show an utterance to people; None if there is nothing to draw
     statistics : fold -> statistics of its training part, from which the fold's network computes
         z-scores; empty if `features.normalize` is not `train`
+    copy : `frames` on a GPU; None if batches are made on the host
     """
 
     frames: NDArray[np.float32]
@@ -71,6 +76,20 @@ class Dataset:
     groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     picture: slice | None = None
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
+    copy: torch.Tensor | None = None
+
+    def on(self, device: torch.device) -> "Dataset":
+        """Return the dataset with a copy of its frames on a GPU, if the GPU has room for it.
+
+        Batches are then made on the GPU. `benchmarks/gpu.py` compares this with batches that are
+        made on the host and copied.
+        """
+        if device.type != "cuda":
+            return self
+        free, _ = torch.cuda.mem_get_info(device)
+        if self.frames.nbytes > GPU_SHARE * free:
+            return self
+        return replace(self, copy=torch.tensor(self.frames, device=device))
 
     @property
     def dims(self) -> int:
@@ -119,11 +138,21 @@ class Dataset:
         """Return a batch whose row i has the pieces from offsets[i] to offsets[i + 1]."""
         ends = np.concatenate([[0], np.cumsum(pieces.lengths)])
         lengths = np.diff(ends[offsets])
-        values = np.zeros(
-            (len(lengths), max(int(lengths.max(initial=0)), 1), self.dims), np.float32
-        )
+        time = max(int(lengths.max(initial=0)), 1)
         owner = np.repeat(np.arange(len(lengths)), np.diff(offsets))
         places = ends[:-1] - ends[offsets[:-1]][owner]
+        if self.copy is not None:
+            # The frames to copy, and their places in the flat batch.
+            within = np.arange(ends[-1]) - np.repeat(ends[:-1], pieces.lengths)
+            begins = np.stack([pieces.starts, owner * time + places])
+            frames = torch.from_numpy(np.repeat(begins, pieces.lengths, axis=1) + within)
+            if self.copy.device.type == "cuda":
+                frames = frames.pin_memory()  # or else the host would wait for the GPU
+            source, target = frames.to(self.copy.device, non_blocking=True)
+            flat = self.copy.new_zeros(len(lengths) * time, self.dims)
+            flat.index_copy_(0, target, self.copy.index_select(0, source))
+            return Padded(flat.unflatten(0, (-1, time)), torch.from_numpy(lengths))
+        values = np.zeros((len(lengths), time, self.dims), np.float32)
         for i, place, start, length in zip(
             owner, places, pieces.starts, pieces.lengths, strict=True
         ):

@@ -57,6 +57,7 @@ def train(
     if device.type == "cpu":
         # The number of threads changes the order of sums, and so the bits.
         torch.set_num_threads(1)
+    dataset = dataset.on(device)
     runs = assigned_runs(assignment.configuration, dataset, folds, world.rank, size, device)
     cross_validate(
         Task(

@@ -77,8 +77,15 @@ class GradientRun(FoldRun):
             for batch in self._batches():
                 drawn.append(batch)
                 logits.append(self._step(self.pieces.take(batch)))
+        # The host waits for a GPU here, and not at each step.
+        all_logits = torch.cat(logits).cpu()
+        if not torch.isfinite(all_logits).all():
+            raise TrainingError(
+                f"fold {self.fold.name}, epoch {self.epoch}: the network's outputs are not finite. "
+                f"Try a smaller training.learning_rate (now {self.training.learning_rate:g})"
+            )
         labels = self.dataset.labels[self.pieces.rows[np.concatenate(drawn)]]
-        return self._row("train", labels, torch.cat(logits), self.epoch)
+        return self._row("train", labels, all_logits, self.epoch)
 
     def _batches(self) -> Iterator[Indices]:
         """Return the batches of this epoch: a pass, or `epoch_steps` batches of repeated passes."""
@@ -98,7 +105,7 @@ class GradientRun(FoldRun):
         return islice(batches, skipped, skipped + training.epoch_steps)
 
     def _step(self, pieces: Pieces) -> Tensor:
-        """Take one step of the optimiser. Returns the logits of the whole batch, on the CPU."""
+        """Take one step of the optimiser. Returns the logits of the whole batch."""
         mine = pieces.take(np.arange(self.replica.index, len(pieces.rows), self.replica.size))
         logits = embeddings = torch.empty(0, 0)
         self.model.zero_grad(set_to_none=False)
@@ -106,11 +113,6 @@ class GradientRun(FoldRun):
             logits, embeddings = self._backward(mine, pieces)
         if self.replica.size > 1:
             logits, embeddings = self._combine(logits, embeddings, len(pieces.rows))
-        if not torch.isfinite(logits).all():
-            raise TrainingError(
-                f"fold {self.fold.name}, epoch {self.epoch}: the network's outputs are not finite. "
-                f"Try a smaller training.learning_rate (now {self.training.learning_rate:g})"
-            )
         self.optimizer.step()
         labels = torch.from_numpy(self.dataset.labels[pieces.rows])
         self.model.after_step(embeddings, labels.to(self.device, non_blocking=True))
@@ -119,7 +121,7 @@ class GradientRun(FoldRun):
     def _backward(self, pieces: Pieces, whole: Pieces) -> tuple[Tensor, Tensor]:
         """Add the gradients of this replica's share, `pieces`, of the batch `whole`.
 
-        Returns the logits of the share, on the CPU, and its embeddings.
+        Returns its logits and its embeddings.
         """
         size = len(whole.rows)
         batch = make_batch(self.dataset, pieces).to(self.device)
@@ -145,7 +147,7 @@ class GradientRun(FoldRun):
         if output.penalty is not None:
             loss = loss + output.penalty * (len(pieces.rows) / size)
         loss.backward()
-        return logits.detach().cpu(), output.embedding.detach().float()
+        return logits.detach(), output.embedding.detach().float()
 
     def _combine(self, logits: Tensor, embeddings: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Sum the gradients over the replicas. Returns the logits and embeddings of all."""
@@ -154,7 +156,7 @@ class GradientRun(FoldRun):
         dist.all_reduce(flat, group=self.replica.group)
         nn.utils.vector_to_parameters(flat, gradients)
         shares: list[Any] = [None] * self.replica.size
-        dist.all_gather_object(shares, (logits, embeddings.cpu()), group=self.replica.group)
+        dist.all_gather_object(shares, (logits.cpu(), embeddings.cpu()), group=self.replica.group)
         all_logits, all_embeddings = (
             _interleaved(parts, size) for parts in zip(*shares, strict=True)
         )

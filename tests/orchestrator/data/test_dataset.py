@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from features.context import Turns
 from orchestrator.data.dataset import Dataset
@@ -21,7 +22,11 @@ def test_utterances_without_context_give_a_batch_without_frames(dataset: Dataset
     assert batch.values.shape == (2, 1, dataset.dims)
 
 
-def test_context_turns_are_laid_end_to_end_in_their_order(dataset: Dataset) -> None:
+@pytest.mark.parametrize("gathered", [False, True], ids=["on the host", "from a copy"])
+def test_context_turns_are_laid_end_to_end_in_their_order(dataset: Dataset, gathered: bool) -> None:
+    """A GPU gathers the frames of a batch from its copy; here, the copy is on the CPU."""
+    if gathered:
+        dataset = dataclasses.replace(dataset, copy=torch.from_numpy(dataset.frames))
     contexts = {3: [2, 0], 4: [], 7: [1, 5, 6]}
     turns = Turns.of(
         np.repeat(list(contexts), [len(each) for each in contexts.values()]),
@@ -58,3 +63,12 @@ def test_segments_cover_each_utterance_in_order_and_the_last_one_is_full(
     for values, start, length in zip(batch.values.numpy(), *pieces[1:], strict=True):
         assert np.array_equal(values[:length], cut.frames[start : start + length])
         assert (values[length:] == 0).all()
+
+
+def test_pieces_from_a_copy_are_those_from_the_host(dataset: Dataset) -> None:
+    data = dataclasses.replace(dataset, segment=7)
+    copied = dataclasses.replace(data, copy=torch.from_numpy(data.frames))
+    pieces = data.pieces(np.arange(len(data.labels))[::-3])
+    expected, batch = data.padded(pieces), copied.padded(pieces)
+    np.testing.assert_array_equal(batch.values, expected.values)
+    np.testing.assert_array_equal(batch.lengths, expected.lengths)

@@ -1,0 +1,127 @@
+"""The commands that use what a sweep has trained: `predict`, `refit` and `export`."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.options import SweepFolder
+from orchestrator.errors import SerError, UsageError
+
+
+def predict(
+    model: Annotated[
+        str, typer.Argument(metavar="SWEEP", help="A sweep, or a folder of `ser export`.")
+    ],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Audio files, folders, manifests.")
+    ],
+    to: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write .csv, .parquet or .jsonl.")
+    ] = None,
+    fold: Annotated[
+        str | None, typer.Option(help="One fold's network; by default the mean of all folds.")
+    ] = None,
+    trial: Annotated[str | None, typer.Option(help="A trial's id; by default the best.")] = None,
+    speaker_from: Annotated[
+        str | None,
+        typer.Option(metavar="folder|none", help="Who speaks a file, if no column says so."),
+    ] = None,
+    segment: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Cut recordings into windows.")
+    ] = None,
+    distributed: Annotated[
+        bool, typer.Option("--distributed", help="Compute the features on a Ray cluster.")
+    ] = False,
+) -> None:
+    """Recognise the emotions of recordings. Names those that cannot be read; then exits with 1."""
+    # Before NumPy: the bits of a matrix product may depend on the number of threads.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from orchestrator import load_model
+    from orchestrator.cli.console import print_labels
+    from orchestrator.inference.labelled import check_suffix, write
+    from orchestrator.inference.recognise import recognise
+    from orchestrator.progress import Narrator
+
+    if to is not None:
+        check_suffix(to)
+    narrator = Narrator()
+    with narrator.bars():
+        labelled = recognise(
+            load_model(model, trial, fold),
+            inputs,
+            speaker_from,
+            segment,
+            distributed,
+            lambda done, total: narrator.bar("recordings", done, total),
+        )
+    if to is None:
+        print_labels(labelled.table)
+    else:
+        write(labelled.table, to)
+        print(f"{len(labelled.table)} utterances: {to}")
+    for file, reason in labelled.skipped:
+        print(f"left out: {file}: {reason}", file=sys.stderr)
+    if labelled.skipped:
+        total = len(labelled.table) + len(labelled.skipped)
+        raise SerError(f"{len(labelled.skipped)} of {total} utterances cannot be read: see above")
+
+
+def refit(
+    folder: SweepFolder,
+    trial: Annotated[
+        str | None, typer.Option(metavar="ID", help="The trial; by default the best trial.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
+    root: Annotated[
+        str | None, typer.Option(help="The corpus, if it is not at the sweep's corpus.root.")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="The storage with the features, if it has moved.")
+    ] = None,
+) -> None:
+    """Train a sweep's best configuration on all labelled utterances."""
+    from orchestrator import open_sweep
+    from orchestrator.inference.refit import honest_score
+    from orchestrator.inference.refit import refit as train_again
+    from orchestrator.progress import Narrator
+
+    opened, narrator = open_sweep(folder), Narrator()
+    moved = {"corpus.root": root, "storage": storage}
+    given = {key: value for key, value in moved.items() if value is not None}
+    with narrator.bars():
+        records = train_again(opened, trial, seeds, given, narrator.bar)
+    for record in records:
+        place = opened.ledger.storage.path(f"refits/{record.trial}/seed-{record.seed}")
+        print(f"{place}: {record.utterances} utterances, {record.epochs} epochs")
+    print(honest_score(opened, records[0].trial))
+
+
+def export(
+    sweep: SweepFolder,
+    folder: Annotated[
+        str | None, typer.Argument(metavar="FOLDER", help="A new folder, or an export.")
+    ] = None,
+    fold: Annotated[
+        str | None, typer.Option(help="One fold's network; by default those of all folds.")
+    ] = None,
+    trial: Annotated[str | None, typer.Option(help="A trial's id; by default the best.")] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx too.")] = False,
+    optuna: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write the trials as a new Optuna study (SQLite)."),
+    ] = None,
+) -> None:
+    """Write a model as a folder that works without Ray, or the trials as an Optuna study."""
+    from orchestrator import open_sweep
+    from orchestrator.inference.export import export_model
+    from orchestrator.results.optuna_file import write_study
+
+    if folder is None and optuna is None:
+        raise UsageError("give a FOLDER for the model, or --optuna FILE for the trials")
+    opened = open_sweep(sweep)
+    if optuna is not None:
+        print(f"{write_study(opened.ledger, optuna)} trials in {optuna}")
+    if folder is not None:
+        print("\n".join(export_model(opened, folder, trial, fold, onnx)))
