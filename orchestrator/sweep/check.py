@@ -19,15 +19,20 @@ from search_spaces import Space, SpaceError, load_space
 from ser_models import MODELS, EmotionModel, Sizes
 
 
+def storage_of(configuration: Configuration) -> Storage:
+    """Open the storage of a configuration. Raises ConfigError with the key."""
+    try:
+        return Storage.open(configuration.storage)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"storage: {error}") from None
+
+
 def check(configuration: Configuration) -> tuple[Plan, Space]:
     """Read the corpus, make and audit the folds, and build the model at every corner of the space.
 
     Raises ConfigError with the key, or the row, and the remedy.
     """
-    try:
-        Storage.open(configuration.storage)
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"storage: {error}") from None
+    storage_of(configuration)
     space = load_searched(configuration)
     plan = plan_folds(configuration, searched_features(configuration, space))
     speakers = training_speakers(plan.folds, plan.corpus.manifest.table["speaker"].to_pylist())

@@ -22,7 +22,7 @@ from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import FoldSizes, SweepRecord, Taken
 from orchestrator.progress import Narrator
 from orchestrator.sweep import identity
-from orchestrator.sweep.check import check
+from orchestrator.sweep.check import check, storage_of
 from orchestrator.sweep.connection import Connection
 from orchestrator.sweep.fork import copy_trials, valid_trials
 from orchestrator.sweep.resources import (
@@ -39,8 +39,8 @@ VERSIONS = ("ser-orchestrator", "torch", "ray", "optuna", "opensmile", "numpy", 
 
 
 def ledger_of(configuration: Configuration, fork: str | None = None) -> Ledger:
-    """The ledger of a configuration's sweep, or of its fork."""
-    return Ledger(Storage.open(configuration.storage).child(fork or configuration.name))
+    """The ledger of a configuration's sweep, or of its fork. Raises ConfigError."""
+    return Ledger(storage_of(configuration).child(fork or configuration.name))
 
 
 def run_sweep(configuration: Configuration, narrator: Narrator, fork: str | None = None) -> Ledger:

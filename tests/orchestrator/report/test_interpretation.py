@@ -130,9 +130,9 @@ def test_tsne_uses_one_thread_and_leaves_the_number_of_threads(
 
     used: list[set[int]] = []
     vectors = np.random.default_rng(0).normal(size=(12, 3))
-    alone = interpretation._tsne(vectors)
+    alone = interpretation.tsne(vectors)
     monkeypatch.setattr(manifold, "TSNE", Watched)
     with threadpool_limits(2, user_api="openmp"):
-        np.testing.assert_array_equal(interpretation._tsne(vectors), alone)
+        np.testing.assert_array_equal(interpretation.tsne(vectors), alone)
         assert threads() == {2}
     assert used == [{1}]

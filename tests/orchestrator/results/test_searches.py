@@ -24,7 +24,9 @@ def test_cost_is_counted_from_the_files(tmp_path: Path) -> None:
     scores = [record.score for record in ledger.trials()]
     best = [max((s for s in scores[: n + 1] if s is not None), default=None) for n in range(6)]
     assert [step.best for step in cost.steps] == best
-    assert cost.seconds == pytest.approx(sum(record.seconds for record in ledger.trials()))
+    for status in ("complete", "pruned", "failed"):
+        seconds = [record.seconds for record in ledger.trials() if record.status == status]
+        assert cost.seconds[status] == pytest.approx(sum(seconds))
     assert cost.failures == {"loss is not finite in fold Ses03, epoch 2": [1, 5]}
     assert cost.counts == {"complete": 2, "pruned": 2, "failed": 2, "unfinished": 2}
     whole = (of_trial[0] + of_trial[3]) / 2

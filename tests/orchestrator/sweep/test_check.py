@@ -68,7 +68,9 @@ def test_a_set_that_cannot_be_read_is_named(level: str, model: str, message: str
 LEVELS = {"frames": "low_level_descriptors", "vector": "functionals"}
 
 
-@pytest.mark.parametrize("model", [name for name in MODELS if MODELS[name].reads in LEVELS])
+@pytest.mark.parametrize(
+    "model", [name for name in MODELS if MODELS[name].reads in LEVELS and name != "layer_sum"]
+)
 def test_every_model_of_frames_or_vectors_reads_any_set_of_opensmile(model: str) -> None:
     level = LEVELS[MODELS[model].reads]
     raw = {"name": "x", "corpus": {"root": "m.csv", "classes": ["a", "b"]}}
@@ -82,6 +84,14 @@ def test_every_model_of_frames_or_vectors_reads_any_set_of_opensmile(model: str)
     other = parse({**raw, "model": {"name": model}, "features": features})
     with pytest.raises(ConfigError, match=r"opensmile \(with other options\)"):
         check_model(other, {"a": 2})
+
+
+def test_layer_sum_refuses_columns_that_are_not_layers_of_one_size() -> None:
+    raw = {"name": "x", "corpus": {"root": "m.csv", "classes": ["a", "b"]}}
+    features = {"name": "opensmile", "feature_set": "emobase"}
+    configuration = parse({**raw, "model": {"name": "layer_sum"}, "features": features})
+    with pytest.raises(ConfigError, match="needs layers of one size"):
+        check_model(configuration, {"a": 2})
 
 
 @pytest.mark.usefixtures("dual")
