@@ -13,11 +13,9 @@ each fold. The ways of training:
     in turn          five folds in one process, one after the other
     processes        five folds in five processes that share the GPU: what the program does
     threads          five folds in five threads, each with a CUDA stream, on ready batches
-    CUDA graph       ready batches, padded to the longest, replayed as one CUDA graph; five folds
-                     have a graph and a stream each
 
 Without a GPU, it times the first ways on the CPU and says that nothing ran on a GPU. Use `--small`
-there: a sixteenth of the sizes. It imports neither Ray nor openSMILE's program.
+there: a sixteenth of the sizes. It imports neither Ray nor openSMILE.
 """
 
 import argparse
@@ -41,7 +39,6 @@ from orchestrator.data.folds import Fold
 from orchestrator.training.batches import Batch, make_batch
 from orchestrator.training.gradient import GradientRun
 from orchestrator.training.runs import fold_run
-from ser_models.sequences import Padded
 
 FOLDS, ROUNDS = 5, 3
 CLASSES = ("anger", "happiness", "neutral", "sadness")
@@ -177,70 +174,11 @@ def in_threads(runs: list[GradientRun], batches: list[Batch]) -> None:
         thread.join()
 
 
-def padded_to(batches: list[Batch]) -> list[Batch]:
-    """Return the batches with one shape: graphs have fixed shapes. Models ignore padding."""
-    times = [max(b[part].values.shape[1] for b in batches) for part in range(3)]
-
-    def longer(turns: Padded, time_steps: int) -> Padded:
-        missing = time_steps - turns.values.shape[1]
-        return Padded(nn.functional.pad(turns.values, (0, 0, 0, missing)), turns.lengths)
-
-    return [
-        Batch(*(longer(batch[part], times[part]) for part in range(3)), batch.labels)
-        for batch in batches
-    ]
+Job = tuple[str, dict[str, Any], int, int, int, str]
+"""Model, sizes, turns, steps, fold and precision."""
 
 
-class Graph:
-    """A training step as a CUDA graph, on a stream of its own."""
-
-    def __init__(self, run: GradientRun, like: Batch) -> None:
-        self.stream = torch.cuda.Stream()
-        self.inputs = Batch(
-            *(Padded(*(tensor.clone() for tensor in like[part])) for part in range(3)),
-            like.labels.clone(),
-        )
-        parameters = list(run.model.parameters())
-        # The program's optimiser counts its steps on the host, which a graph cannot do.
-        kind = torch.optim.NAdam if run.training.optimizer == "nadam" else torch.optim.Adam
-        optimizer = kind(parameters, lr=run.training.learning_rate, capturable=True, foreach=True)
-        run.model.train()
-
-        def step() -> None:
-            run.model.zero_grad()  # the graph has gradients of its own
-            loss_of(run, self.inputs).backward()
-            optimizer.step()
-
-        self.stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self.stream):
-            for _ in range(3):
-                step()
-            run.model.zero_grad()
-        torch.cuda.synchronize()
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, stream=self.stream):
-            step()
-
-    def replay(self, batch: Batch) -> None:
-        """Take a step."""
-        with torch.cuda.stream(self.stream):
-            for part in range(3):
-                for own, given in zip(self.inputs[part], batch[part], strict=True):
-                    own.copy_(given)
-            self.inputs.labels.copy_(batch.labels)
-            self.graph.replay()
-
-
-def replay_all(graphs: list[Graph], batches: list[Batch]) -> None:
-    """Take a step of each graph for each batch."""
-    for batch in batches:
-        for graph in graphs:
-            graph.replay(batch)
-
-
-def in_process(
-    job: tuple[str, dict[str, Any], int, int, int, str], barrier: Any, sent: Any
-) -> None:
+def in_process(job: Job, barrier: Any, sent: Any) -> None:
     """Train a fold in this process with the program's loop, in step with the other processes."""
     model, sizes, turns, steps, number, precision = job
     torch.set_num_threads(1)
@@ -345,14 +283,6 @@ def measure(model: str, sizes: dict[str, Any], turns: int, steps: int, precision
     show("one fold, host batches", lambda: program(on_host))
     times, memory = in_processes(model, sizes, turns, steps, precision)
     print(timed_row(f"{head}, five folds, processes", times, one, memory), flush=True)
-    fixed = padded_to(batches)
-    try:
-        graphs = [Graph(gradient_run(fold, dataset, config, name), fixed[0]) for fold in folds]
-        show("one fold, CUDA graph", lambda: replay_all(graphs[:1], fixed))
-        show("five folds, CUDA graph", lambda: replay_all(graphs, fixed))
-    except RuntimeError as error:
-        print(f"| {head}, CUDA graph | {str(error).splitlines()[0]} | | |", flush=True)
-        return
     show("five folds, threads", lambda: in_threads(runs, batches))
 
 
@@ -375,7 +305,7 @@ def main() -> None:
             print(agreement(model, SMALL[model], 100), flush=True)
         print()
     print("| training | a step | by one fold | memory |\n|---|---|---|---|")
-    # Each row has a process of its own, so that a failed capture of a graph ends only that row.
+    # Each model has a process of its own, so that it begins with an empty GPU.
     context = multiprocessing.get_context("spawn")
     for model in options.models:
         for precision in options.precisions:
