@@ -35,6 +35,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
     return {
         "trials": ["trials.py"],
         "extraction": ["extraction.py", speech, "--rounds", "2"],
+        "encoders": ["encoders.py"],
         "epochs": ["epochs.py", *with_nemo, *planted],
         "precision": ["precision.py", *planted],
         "start_up": ["start_up.py"],

@@ -16,6 +16,10 @@ class DecoderError(AudioError):
     """Audio that this machine cannot decode, because a program is missing. It is tried again."""
 
 
+class DeviceError(FeatureError):
+    """A device with too little memory. It is no fault of the audio, and ends the extraction."""
+
+
 class ManifestError(ValueError):
     """A corpus or a manifest that cannot be used. Rows count from 1, without the header."""
 

@@ -1,12 +1,13 @@
 """The worker's part of the extraction: compute the features of a batch, and write its shard."""
 
+import platform
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from features import audio
-from features.errors import DecoderError
+from features.errors import DecoderError, DeviceError, FeatureError
 from features.recordings import Recordings
 from features.sets import FeatureConfig, FeatureSet
 from features.shards import Row, write_shard
@@ -29,24 +30,32 @@ class Status(NamedTuple):
 class Extractor:
     """Extracts batches. It keeps the newest audio file, because a file may have many utterances.
 
-    config : the feature set. It is loaded by the process that extracts
+    config : the feature set. It is loaded by the process that extracts. Its identity there must be
+        that of the process that made this object, because this process names the shards' folder
     """
 
     def __init__(self, config: FeatureConfig, recordings: Recordings, shards: Storage) -> None:
         self.config = config
+        self.identity = config.load().identity()
         self.recordings = recordings
         self.shards = shards
         self.file: audio.AudioFile | None = None
 
     @cached_property
     def feature_set(self) -> FeatureSet:
-        """The feature set, loaded once."""
-        return self.config.load()
+        """The feature set, loaded once.
+
+        Raises FeatureError if its files or libraries here are not those of the driver.
+        """
+        feature_set = self.config.load()
+        _check_identity(self.identity, feature_set.identity())
+        return feature_set
 
     def __call__(self, batch: list[Row]) -> list[Status]:
         """Extract the rows of `TASK_SCHEMA` of one speaker, and write them as one shard.
 
-        Raises StorageError if the shard cannot be written.
+        Raises StorageError if the shard cannot be written; FeatureError if this machine cannot
+        compute the features of any recording.
         """
         rows, status = [], []
         self.feature_set.ready()
@@ -68,7 +77,7 @@ class Extractor:
             row["audio"] = self.file.sha1
             samples = audio.decode(self.file, task["start"], task["end"])
             values = self.feature_set.extract(samples, SAMPLE_RATE)
-        except DecoderError:
+        except (DecoderError, DeviceError):
             raise
         except ValueError as error:
             return {**row, "error": str(error)}
@@ -78,3 +87,18 @@ class Extractor:
             row["mean"] = exact.mean(axis=0)
             row["squares"] = ((exact - row["mean"]) ** 2).sum(axis=0)
         return row
+
+
+def _check_identity(driver: tuple[str, ...], here: tuple[str, ...]) -> None:
+    """Refuse to compute other values than those that the name of the shards' folder promises."""
+    if here == driver:
+        return
+    libraries = [
+        ", ".join(text for text in texts if " " in text and text not in others)
+        for texts, others in ((driver, here), (here, driver))
+    ]
+    reason = "driver: {}; here: {}".format(*libraries) if any(libraries) else "other files"
+    raise FeatureError(
+        f"the features of {platform.node()} would differ from those of the driver ({reason}): give "
+        "every node the same files and the same versions of libraries, then run the same command"
+    )

@@ -9,6 +9,9 @@ import pytest
 # Parallel test processes share the CPUs. If they also use threads, OpenMP's threads wait in loops
 # for threads that do not run. Processes that a test starts inherit this variable.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray 2.60 adds 15 to the niceness of its workers (ray-project/ray#24928). Beside other busy test
+# processes, they get a thirtieth of a core, and the import of transformers takes minutes.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 @pytest.fixture(scope="session")

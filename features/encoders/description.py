@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from features.errors import DependencyError, FeatureError
+from features.errors import DependencyError, DeviceError, FeatureError
 from features.signal import SAMPLE_RATE
 
 Array = npt.NDArray[np.float32]
@@ -52,6 +53,24 @@ class Encoder(Protocol):
 def problem(encoder: str, reason: str) -> FeatureError:
     """The error of an encoder that cannot be used."""
     return FeatureError(f"features.encoder: {encoder!r} {reason}")
+
+
+_OUT_OF_MEMORY = re.compile(r"out of memory|failed to allocate memory|ALLOC_FAILED", re.I)
+"""In the errors of CUDA, of its libraries, and of ONNX Runtime's arena."""
+
+
+def full_gpu(error: Exception) -> DeviceError | None:
+    """The error to raise if `error`, of work on a GPU, says that its memory is full; else None.
+
+    Neither torch nor ONNX Runtime has one class for this.
+    """
+    if not _OUT_OF_MEMORY.search(str(error)):
+        return None
+    return DeviceError(
+        "features.device: the memory of the GPU is too small for the workers that share it. End "
+        "other programs that use it, choose a smaller encoder, or set features.device to cpu. Then "
+        "run the same command: finished utterances are kept"
+    )
 
 
 def missing(library: str, extra: str) -> DependencyError:

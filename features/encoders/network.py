@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from features.encoders.checkpoint import WHISPER_STRIDE, weight_files
-from features.encoders.description import Array, Description, problem
+from features.encoders.description import Array, Description, full_gpu, problem
 from features.errors import FeatureError
 from features.signal import SAMPLE_RATE
 
@@ -27,11 +27,15 @@ class TransformersEncoder:
             )
         self.device = torch.device(device)
         network, self.mel = _load(description)
-        self.network = network.to(self.device).eval()
+        with _memory_errors():
+            self.network = network.to(self.device).eval()
 
     def __call__(self, signal: Array) -> Array:
-        """All hidden states, (states, T, H), of (n,) samples: at most 30 s for Whisper."""
-        with _same_bits(), torch.inference_mode():
+        """All hidden states, (states, T, H), of (n,) samples: at most 30 s for Whisper.
+
+        Raises DeviceError if the memory of the GPU is too small.
+        """
+        with _memory_errors(), _same_bits(), torch.inference_mode():
             if self.mel is None:
                 values = torch.from_numpy(signal)[None]
             else:
@@ -48,7 +52,7 @@ class TransformersEncoder:
 
 def _load(description: Description) -> tuple[Any, Any]:
     """The network, and Whisper's function from samples to mel bands (None for other encoders)."""
-    from transformers import AutoConfig, AutoModel, WhisperFeatureExtractor
+    from transformers import AutoConfig, AutoModel
 
     place, encoder = description.place, Path(description.place).name
     with _quiet():
@@ -71,6 +75,8 @@ def _load(description: Description) -> tuple[Any, Any]:
             raise problem(encoder, f"cannot be loaded by transformers: {reason}") from error
         mel = None
         if description.kind == "whisper":
+            from transformers import WhisperFeatureExtractor
+
             network = network.encoder
             mel = WhisperFeatureExtractor.from_pretrained(place, local_files_only=True)
     # transformers fills in random weights for missing ones. Those are the decoder of Whisper, which
@@ -84,6 +90,17 @@ def _load(description: Description) -> tuple[Any, Any]:
         first = sorted(needed)[0]
         raise problem(encoder, f"lacks {len(needed)} weights ({first}): it is of another model")
     return network, mel
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Turn the errors of a full GPU into one line with the remedy."""
+    try:
+        yield
+    except RuntimeError as error:
+        if full := full_gpu(error):
+            raise full from error
+        raise
 
 
 @contextmanager

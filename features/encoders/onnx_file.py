@@ -10,6 +10,7 @@ import numpy as np
 from features.encoders.description import (
     Array,
     Description,
+    full_gpu,
     missing,
     problem,
     sha256,
@@ -81,6 +82,8 @@ def _session(encoder: str, file: str, device: str) -> Any:
     try:
         session = onnxruntime.InferenceSession(file, options, providers=[_PROVIDERS[device]])
     except Exception as error:  # ONNX Runtime has no common base class of errors
+        if device == "cuda" and (full := full_gpu(error)):
+            raise full from error
         raise problem(encoder, f"cannot be loaded by ONNX Runtime: {_line(error)}") from error
     if len(session.get_inputs()) != 1:
         names = ", ".join(node.name for node in session.get_inputs())
@@ -94,6 +97,8 @@ def _run(encoder: str, session: Any, signal: Array) -> Array:
     try:
         output = session.run(names, {session.get_inputs()[0].name: signal[None]})[0]
     except Exception as error:
+        if _PROVIDERS["cuda"] in session.get_providers() and (full := full_gpu(error)):
+            raise full from error
         raise problem(encoder, f"does not take a waveform (1, n): {_line(error)}") from error
     array = np.asarray(output, np.float32)
     if array.ndim not in (2, 3) or len(array) != 1:

@@ -43,13 +43,14 @@ def manifest(tmp_path: Path) -> Manifest:
 @pytest.mark.parametrize("name", [name for name in FEATURES if name != "encoder_frames"])
 def test_the_files_are_those_of_the_pool(manifest: Manifest, tmp_path: Path, name: str) -> None:
     config = usable(name)
+    workers = 1 if name == "encoder_layers" else 2  # each one imports transformers
     contents, calls = [], []
     for compute in COMPUTE:
         folder = tmp_path / compute.__module__
-        told = run(manifest, folder, 2, config, compute)[1]
+        told = run(manifest, folder, workers, config, compute)[1]
         calls.append(sorted(call[2] or "" for call in told))
         contents.append({p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.parquet")})
-        assert run(manifest, folder, 2, config, compute)[1] == []
+        assert run(manifest, folder, workers, config, compute)[1] == []
     assert contents[0] == contents[1]
     assert len(contents[0]) == 3
     assert calls[0] == calls[1]

