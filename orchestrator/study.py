@@ -139,8 +139,8 @@ def check_study(study: Study) -> list[PlannedRun]:
 
 def _changed(runs: list[PlannedRun]) -> Iterator[str]:
     """A line for each sweep that has started with another configuration."""
-    code = identity.code()
     for planned in runs:
+        code = identity.code(planned.configuration, planned.space)
         if lines := changes(planned.plan, planned.space, planned.ledger, code):
             yield (
                 f"sweeps.{planned.name}: {planned.ledger.storage.root} holds another sweep: "

@@ -25,6 +25,14 @@ from ser_models.svm_trees import SVMTrees
 __all__ = ["MODELS", "Context", "EmotionModel", "FittedModel", "Model", "Sizes"]
 
 
+_DEFAULT_FEATURES = {
+    "frames": "emobase_lld45",
+    "vector": "emobase_functionals",
+    "maps": "logmel3d",
+}
+"""Shape -> the feature set that an own class of this shape reads by default."""
+
+
 class Context(NamedTuple):
     """The turns that a model reads with the current turn: of the same speaker, and of others.
 
@@ -57,6 +65,37 @@ class Model(NamedTuple):
     training: Mapping[str, Any] = {}
     reads: Literal["frames", "vector", "maps"] = "frames"
 
+    @classmethod
+    def of(cls, network: type[EmotionModel]) -> "Model":
+        """The entry of a class that is not in the registry, from its class attributes.
+
+        `features`, `context`, `training` and `reads` are the fields of this class, with the same
+        defaults. By default, a class reads a built-in set of the shape `reads`.
+        """
+        reads: Any = getattr(network, "reads", "frames")
+        features = getattr(network, "features", _DEFAULT_FEATURES.get(str(reads), ""))
+        context, training = getattr(network, "context", Context()), getattr(network, "training", {})
+        # `training` of an instance is PyTorch's flag, and a class may leave it alone.
+        training = training if isinstance(training, Mapping) else {}
+        return cls(network, features, context, {}, training, reads)
+
+    def check(self) -> None:
+        """Raise ValueError if the entry cannot be used. For entries that are not built in."""
+        if self.reads not in _DEFAULT_FEATURES:
+            raise ValueError(f"reads is {self.reads!r}: use {', '.join(_DEFAULT_FEATURES)}")
+        if not isinstance(self.context, Context):
+            raise ValueError(f"context is {self.context!r}: use a ser_models.Context")
+        for name, parameter in inspect.signature(self.network).parameters.items():
+            sizes = parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+            if sizes and name not in Sizes._fields and parameter.default is parameter.empty:
+                raise ValueError(
+                    f"the parameter {name} is not a size ({', '.join(Sizes._fields)}). Put "
+                    f"hyperparameters after a * in the signature"
+                )
+        for name, parameter in self.hyperparameters().items():
+            if parameter.empty in (parameter.default, parameter.annotation):
+                raise ValueError(f"the hyperparameter {name} needs a type and a default")
+
     def __call__(self, sizes: Sizes, **hyperparameters: Any) -> EmotionModel:
         """Build the network for data of these sizes."""
         if unknown := hyperparameters.keys() - self.hyperparameters().keys():
@@ -77,7 +116,7 @@ class Model(NamedTuple):
         """The keywords of the network that the entry does not fix."""
         return {
             name: parameter
-            for name, parameter in inspect.signature(self.network).parameters.items()
+            for name, parameter in inspect.signature(self.network, eval_str=True).parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in self.fixed
         }
 

@@ -13,9 +13,11 @@ from features.sets import (
     opensmile,
 )
 from features.sets.base import EXTRACTED as EXTRACTED
+from features.sets.base import SEARCHABLE as SEARCHABLE
 from features.sets.base import FeatureConfig as FeatureConfig
 from features.sets.base import FeatureSet as FeatureSet
 from features.sets.base import Shape as Shape
+from features.sets.base import sources as sources
 
 FEATURES: dict[str, type[FeatureConfig]] = {
     "emobase_lld45": emobase_lld45.EmobaseConfig,

@@ -1,8 +1,10 @@
 """The parts of a feature set: the class of its options, and what they select."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -131,6 +133,14 @@ class FeatureSet:
 def versions(*libraries: str) -> tuple[str, ...]:
     """The names and versions of `libraries`, and of those that read all audio."""
     return tuple(f"{name} {version(name)}" for name in (*libraries, "soundfile", "soxr"))
+
+
+def sources(*files: str) -> tuple[str, ...]:
+    """The SHA-256 of files, as `identity` of a set of your own: `sources(__file__)`.
+
+    If a file changes, the features are extracted again.
+    """
+    return tuple(hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files)
 
 
 def finite(values: npt.NDArray[np.floating], names: Sequence[str]) -> npt.NDArray[np.float32]:

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from features.names import means_no_value
+from orchestrator.config import registry
 from orchestrator.config.sections import CorpusConfig
 from orchestrator.data.corpus import read_corpus
 from orchestrator.errors import ConfigError
@@ -27,6 +28,7 @@ def starter(corpus: str, root: str, model: str) -> str:
 
     if model not in MODELS:
         raise ConfigError(f"--model: no model {model}; known: {', '.join(MODELS)}")
+    registry.allow([corpus])
     table = read_corpus(CorpusConfig(name=corpus, root=root)).manifest.table
     labels = Counter(label for label in table["emotion"].to_pylist() if label is not None)
     merge, classes = _PUBLISHED.get(corpus, ({}, ()))

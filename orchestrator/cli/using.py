@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import SweepFolder
+from orchestrator.cli.options import SweepFolder, Trust
 from orchestrator.errors import SerError, UsageError
 
 
@@ -34,6 +34,7 @@ def predict(
     distributed: Annotated[
         bool, typer.Option("--distributed", help="Compute the features on a Ray cluster.")
     ] = False,
+    trust: Trust = [],  # noqa: B006
 ) -> None:
     """Recognise the emotions of recordings. Names those that cannot be read; then exits with 1."""
     # Before NumPy: the bits of a matrix product may depend on the number of threads.
@@ -49,7 +50,7 @@ def predict(
     narrator = Narrator()
     with narrator.bars():
         labelled = recognise(
-            load_model(model, trial, fold),
+            load_model(model, trial, fold, trust),
             inputs,
             speaker_from,
             segment,
@@ -80,6 +81,7 @@ def refit(
     storage: Annotated[
         str | None, typer.Option(help="The storage with the features, if it has moved.")
     ] = None,
+    trust: Trust = [],  # noqa: B006
 ) -> None:
     """Train a sweep's best configuration on all labelled utterances."""
     from orchestrator import open_sweep
@@ -91,7 +93,7 @@ def refit(
     moved = {"corpus.root": root, "storage": storage}
     given = {key: value for key, value in moved.items() if value is not None}
     with narrator.bars():
-        records = train_again(opened, trial, seeds, given, narrator.bar)
+        records = train_again(opened, trial, seeds, given, narrator.bar, trust)
     for record in records:
         place = opened.ledger.storage.path(f"refits/{record.trial}/seed-{record.seed}")
         print(f"{place}: {record.utterances} utterances, {record.epochs} epochs")
@@ -112,6 +114,7 @@ def export(
         str | None,
         typer.Option(metavar="FILE", help="Write the trials as a new Optuna study (SQLite)."),
     ] = None,
+    trust: Trust = [],  # noqa: B006
 ) -> None:
     """Write a model as a folder that works without Ray, or the trials as an Optuna study."""
     from orchestrator import open_sweep
@@ -124,4 +127,4 @@ def export(
     if optuna is not None:
         print(f"{write_study(opened.ledger, optuna)} trials in {optuna}")
     if folder is not None:
-        print("\n".join(export_model(opened, folder, trial, fold, onnx)))
+        print("\n".join(export_model(opened, folder, trial, fold, onnx, trust)))

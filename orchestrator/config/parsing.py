@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError, create_model
 
+from orchestrator.config import registry
 from orchestrator.config.sections import (
     FOLDS,
     Configuration,
@@ -91,11 +92,21 @@ def _folds_section(raw: dict[str, Any]) -> FoldsConfig:
 
 def corpus_section(raw: Any) -> CorpusConfig:
     """Check plain values of the corpus section. Raises ConfigError."""
+    registry.allow_named({"corpus": raw})
     return validate(CorpusConfig, raw, "corpus")
 
 
 def parse(raw: Any) -> Configuration:
-    """Check plain values. Raises ConfigError with a line for each key that is wrong."""
+    """Check plain values. Raises ConfigError with a line for each key that is wrong.
+
+    The values are a user's own: the code that they name is imported.
+    """
+    registry.allow_named(raw)
+    return parse_stored(raw)
+
+
+def parse_stored(raw: Any) -> Configuration:
+    """As `parse`, for values of a storage: imports only names that `registry.allow` has allowed."""
     if not isinstance(raw, dict):
         raise ConfigError(f"a configuration is a mapping of sections, not {type(raw).__name__}")
     model = _choice(raw, "model", "name", None)
@@ -109,22 +120,19 @@ def _features(raw: dict[str, Any], model: str) -> str:
 
     A set that never has the shape that the model reads is an error.
     """
-    from features.sets import FEATURES
-    from ser_models import MODELS
-
-    name = _choice(raw, "features", "name", MODELS[model].features)
-    reads = MODELS[model].reads
-    if reads not in FEATURES[name].shapes:
-        raise ConfigError(wrong_shape(model, name, FEATURES[name].shapes))
+    entry = registry.model(model)
+    name = _choice(raw, "features", "name", entry.features)
+    shapes = registry.feature_set(name).shapes
+    if entry.reads not in shapes:
+        raise ConfigError(wrong_shape(model, name, shapes))
     return name
 
 
 def wrong_shape(model: str, features: str, shapes: Iterable[str]) -> str:
     """The message for a feature set whose `shapes` do not include the shape that a model reads."""
     from features.sets import FEATURES
-    from ser_models import MODELS
 
-    reads = MODELS[model].reads
+    reads = registry.model(model).reads
     fitting = [
         f"{name} (with other options)" if name == features else name
         for name, options in FEATURES.items()
@@ -138,22 +146,16 @@ def wrong_shape(model: str, features: str, shapes: Iterable[str]) -> str:
 
 def _choice(raw: dict[str, Any], section: str, key: str, default: str | None) -> str:
     """The value of a key that decides which other keys there are. Raises ConfigError."""
-    known = sorted(FOLDS)
-    if section == "model":
-        from ser_models import MODELS
-
-        known = list(MODELS)
-    elif section == "features":
-        from features.sets import FEATURES
-
-        known = list(FEATURES)
+    known = sorted(FOLDS) if section == "folds" else registry.known(section)
     values = raw.get(section)
     if values is None and default is not None:
         return default
     if not isinstance(values, dict) or (default is None and key not in values):
         raise ConfigError(f"{section}.{key}: this key is required; known: {', '.join(known)}")
     value = values.get(key, default)
-    if not isinstance(value, str) or value not in known:
+    if isinstance(value, str) and section in ("model", "features"):
+        registry.entry(section, value)
+    elif not isinstance(value, str) or value not in known:
         kind = {"model": "model", "features": "feature set"}.get(section, key)
         raise ConfigError(f"{section}.{key}: no {kind} {value}; known: {', '.join(known)}")
     return value
@@ -162,10 +164,7 @@ def _choice(raw: dict[str, Any], section: str, key: str, default: str | None) ->
 @functools.cache
 def configuration_class(name: str, features: str, scheme: str) -> type[Configuration]:
     """The class of configurations with one model, one feature set and one scheme of folds."""
-    from features.sets import FEATURES
-    from ser_models import MODELS
-
-    model = MODELS[name]
+    model = registry.model(name)
     keys: dict[str, Any] = {
         key: (parameter.annotation, parameter.default)
         for key, parameter in model.hyperparameters().items()
@@ -184,7 +183,7 @@ def configuration_class(name: str, features: str, scheme: str) -> type[Configura
         f"configuration of {name}",
         __base__=Configuration,
         model=(create_model(f"{name} model", __base__=ModelConfig, **keys), ...),
-        features=(FEATURES[features], ...),
+        features=(registry.feature_set(features), ...),
         training=(training, training()),
         folds=(FOLDS[scheme], FOLDS[scheme].model_validate({})),
     )

@@ -315,7 +315,7 @@ class Configuration(Section):
         Another `features.name` selects a set with other options: they have the set's defaults,
         except for `max_errors`, which is a limit of the run.
         """
-        from orchestrator.config.parsing import parse, set_key
+        from orchestrator.config.parsing import parse_stored, set_key
 
         raw = self.resolved()
         name = values.get("features.name", self.features.name)
@@ -323,7 +323,7 @@ class Configuration(Section):
             raw["features"] = {"name": name, "max_errors": self.features.max_errors}
         for key, value in values.items():
             set_key(raw, key, value)
-        return parse(raw)
+        return parse_stored(raw)
 
     def decided(self, *decides: str) -> dict[str, Any]:
         """The resolved keys that decide one of `decides` (`trial`, `sweep`, `nothing`)."""

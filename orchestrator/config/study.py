@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from orchestrator.config import parsing
+from orchestrator.config import parsing, registry
 from orchestrator.config.sections import Configuration, Section
 from orchestrator.errors import ConfigError
 
@@ -202,18 +202,18 @@ def raise_all(errors: Mapping[str, ConfigError], sweeps: int) -> None:
 
 def _keys_of_model(file: _StudyFile, sweep: str) -> dict[str, set[str]]:
     """Section -> the keys that it has for the sweep's model; empty without a known model."""
-    from features.sets import FEATURES
-    from ser_models import MODELS
-
     merged = _merged(copy.deepcopy(file.base), file.sweeps[sweep])
     model = merged.get("model")
     name = model.get("name") if isinstance(model, dict) else None
-    if not isinstance(name, str) or name not in MODELS:
+    registry.allow_named(merged)
+    if not isinstance(name, str) or not registry.exists("model", name):
         return {}
     features = merged.get("features")
     chosen = features.get("name") if isinstance(features, dict) else None
-    if not isinstance(chosen, str) or chosen not in FEATURES:
-        chosen = MODELS[name].features
+    if not isinstance(chosen, str) or not registry.exists("features", chosen):
+        chosen = registry.model(name).features
+    if not registry.exists("features", chosen):
+        return {}
     fields = parsing.configuration_class(name, chosen, "leave_one_session_out").model_fields
     sections: dict[str, Any] = {section: fields[section].annotation for section in _OF_MODEL}
     return {section: set(kind.model_fields) for section, kind in sections.items()}

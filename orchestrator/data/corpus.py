@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.context import Indices
-from features.corpora import CORPORA
 from features.errors import ManifestError
 from features.manifest import Manifest, Problem
 from features.names import spelling
+from orchestrator.config import registry
 from orchestrator.config.sections import CorpusConfig
 from orchestrator.data.doubts import label_doubts, only_doubts, row_doubts
 from orchestrator.errors import ConfigError
@@ -38,11 +38,9 @@ def read_corpus(corpus: CorpusConfig) -> Corpus:
 
     If `corpus.classes` is None, every label that occurs is a class.
     """
-    if corpus.name not in CORPORA:
-        known = ", ".join(sorted(CORPORA))
-        raise ConfigError(f"corpus.name: no corpus {corpus.name}; known: {known}")
+    reader = registry.corpus(corpus.name)
     try:
-        manifest = CORPORA[corpus.name](corpus.root)
+        manifest = reader(corpus.root)
     except (ManifestError, OSError) as error:
         raise ConfigError(f"corpus.root: {error}") from None
     except csv.Error as error:

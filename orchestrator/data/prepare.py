@@ -19,6 +19,7 @@ from features.sets import FeatureConfig
 from features.sets.base import by_speaker
 from features.storage import Storage
 from features.store import Features, FeatureStore, check_errors
+from orchestrator.config import registry
 from orchestrator.config.sections import Configuration
 from orchestrator.data.audit import AuditError, audit
 from orchestrator.data.copies import audit_copies
@@ -30,7 +31,6 @@ from orchestrator.data.schemes import SCHEMES
 from orchestrator.data.statistics import summarise_corpus
 from orchestrator.errors import ConfigError
 from orchestrator.ledger.records import Audit, CorpusSummary
-from ser_models import MODELS
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _copies(plan: Plan, contents: Indices) -> list[str]:
 
 def context_rows(configuration: Configuration, table: pa.Table) -> tuple[Turns, Turns]:
     """The context turns of the same and of other speakers that the configured model reads."""
-    context = MODELS[configuration.model.name].context
+    context = registry.model(configuration.model.name).context
     speakers, dialogues, turns = _conversation(table)
     if context.kind == "random":
         return random_turns(dialogues, turns, configuration.training.seed)

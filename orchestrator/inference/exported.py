@@ -22,15 +22,14 @@ from torch import Tensor
 from features.errors import FeatureError
 from features.extract import extraction_hash
 from features.names import shown
-from features.sets import FEATURES
 from features.statistics import Statistics
 from features.storage import Storage
+from orchestrator.config import registry
 from orchestrator.config.parsing import configuration_class, validate
 from orchestrator.errors import ConfigError, LedgerError
 from orchestrator.inference.model import Description, Member, SpeechModel
 from orchestrator.ledger.records import Digest, Record, TrialId
 from orchestrator.ledger.seals import canonical_json, seal, sha256
-from ser_models import MODELS
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +115,10 @@ def write_model(model: SpeechModel, folder: Storage) -> None:
 
 
 def read_model(folder: Storage) -> SpeechModel:
-    """Read a folder that `write_model` wrote. Raises LedgerError, in one line, for any fault."""
+    """Read a folder that `write_model` wrote. Raises LedgerError, in one line, for any fault.
+
+    Raises NotAllowedError if the folder names code that the user has not allowed.
+    """
     try:
         record = ExportedModel.model_validate(_unsealed(_bytes(folder, MODEL, LONGEST)))
         description = _description(record)
@@ -127,6 +129,8 @@ def read_model(folder: Storage) -> SpeechModel:
         if record.extraction != extraction_hash(description.features):
             logger.warning("%s: features of other versions trained this model", folder.root)
         return model
+    except registry.NotAllowedError:
+        raise
     except (
         *(LedgerError, ConfigError, FeatureError, ValidationError, SafetensorError),
         *(ValueError, TypeError, KeyError, RuntimeError, OverflowError, RecursionError),
@@ -174,9 +178,12 @@ def _no_constant(name: str) -> None:
 
 def _description(record: ExportedModel) -> Description:
     model, features = record.model.get("name"), record.features.get("name")
-    if not isinstance(model, str) or model not in MODELS:
+    for key, name in (("model", model), ("features", features)):
+        if isinstance(name, str) and registry.PATH.fullmatch(name):
+            registry.entry(key, name)  # its error says how to allow it
+    if not isinstance(model, str) or not registry.exists("model", model):
         raise LedgerError(f"model.name: this version has no model {shown(str(model))}")
-    if not isinstance(features, str) or features not in FEATURES:
+    if not isinstance(features, str) or not registry.exists("features", features):
         raise LedgerError(f"features.name: this version has no set {shown(str(features))}")
     for key, value in record.model.items():
         most = _MOST_LAYERS if key.endswith("layers") or key == "hops" else LARGEST
@@ -184,8 +191,8 @@ def _description(record: ExportedModel) -> Description:
             raise LedgerError(f"model.{shown(key)}: must be at most {most}")
     sections = configuration_class(model, features, "leave_one_session_out").model_fields
     section: Any = sections["model"].annotation
-    options = validate(FEATURES[features], record.features, "features")
-    if options.load().shape != MODELS[model].reads:
+    options = validate(registry.feature_set(features), record.features, "features")
+    if options.load().shape != registry.model(model).reads:
         raise LedgerError(f"features.name: {model} cannot read {features}")
     return Description(
         record.name,

@@ -15,7 +15,8 @@ from features.sets import FeatureConfig
 from features.signal import SAMPLE_RATE, prepare
 from features.statistics import Statistics
 from features.storage import Storage
-from orchestrator.config.parsing import parse
+from orchestrator.config import registry
+from orchestrator.config.parsing import parse_stored
 from orchestrator.config.sections import Configuration, ModelConfig
 from orchestrator.errors import ConfigError, FeatureError, translated
 from orchestrator.inference.speakers import SpeakerStatistics, speaker_statistics
@@ -172,13 +173,17 @@ class SpeechModel(EmotionModel):
 
 @translated()
 def load_model(
-    sweep: OpenedSweep | str, trial: str | None = None, fold: str | None = None
+    sweep: OpenedSweep | str,
+    trial: str | None = None,
+    fold: str | None = None,
+    trust: Sequence[str] = (),
 ) -> SpeechModel:
     """Rebuild a trial's networks with their selected weights, on the CPU, in evaluation mode.
 
     sweep : an opened sweep, its folder or URI, or a folder that `ser export` wrote
     trial : the id of a trial with a score; by default the best trial
     fold : the name of a fold; by default the ensemble of all folds
+    trust : names of your own code (`my_models:MyNet`) that the sweep may import in this process
 
     >>> model = load_model("runs/iaan-loso", fold="Ses01")
     >>> model(current, own, other).logits.softmax(dim=1)
@@ -188,20 +193,22 @@ def load_model(
     has the mean and deviation of its fold's training part, and computes z-scores itself. `predict`
     takes samples.
 
-    Raises ConfigError if the trial or the fold does not exist, LedgerError if the weights are
+    Raises ConfigError if the trial or the fold does not exist, or if the sweep names code that is
+    not allowed, LedgerError if the weights are
     damaged.
     """
     if isinstance(sweep, str):
         folder = Storage.open(sweep)
         if folder.exists("model.json"):
-            return _exported(folder, trial, fold)
+            return _exported(folder, trial, fold, trust)
         sweep = OpenedSweep(Ledger(folder))
     record = sweep.trial(trial)
     names = [audit.name for audit in sweep.record.audit.folds]
     if fold is not None and fold not in names:
         known = ", ".join(names)
         raise ConfigError(f"sweep {sweep.name} has no fold {fold!r}; its folds: {known}")
-    configuration = parse(sweep.record.configuration).with_values(record.hyperparameters)
+    registry.allow(trust)
+    configuration = parse_stored(sweep.record.configuration).with_values(record.hyperparameters)
     description = Description(
         sweep.name,
         record.id,
@@ -222,10 +229,13 @@ def load_model(
     return SpeechModel(description, members, lambda: _typical(sweep, configuration, chosen)).eval()
 
 
-def _exported(folder: Storage, trial: str | None, fold: str | None) -> SpeechModel:
+def _exported(
+    folder: Storage, trial: str | None, fold: str | None, trust: Sequence[str]
+) -> SpeechModel:
     """The model of a folder that `ser export` wrote, or one of its networks."""
     from orchestrator.inference.exported import read_model
 
+    registry.allow(trust)
     model = read_model(folder)
     if trial is not None and trial != model.description.trial:
         raise ConfigError(f"{folder.root} has the trial {model.description.trial}, not {trial!r}")

@@ -13,9 +13,9 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from orchestrator.config import registry
 from orchestrator.errors import DependencyError
 from orchestrator.inference.model import SpeechModel
-from ser_models import MODELS
 from ser_models.sequences import Padded
 
 FILE = "model.onnx"
@@ -41,7 +41,7 @@ class Posteriors(nn.Module):
 
 def names(model: SpeechModel) -> list[str]:
     """The inputs of the model's file, in their order."""
-    context = MODELS[model.description.model.name].context.kind != "none"
+    context = registry.model(model.description.model.name).context.kind != "none"
     more = ["own", "own_lengths", "other", "other_lengths"] if context else []
     return ["values", "lengths", *more]
 

@@ -14,11 +14,11 @@ from features.context import Turns, random_turns, turns_before
 from features.sets import FeatureConfig
 from features.statistics import Statistics, merge, normalise, share
 from features.store import pool
+from orchestrator.config import registry
 from orchestrator.data.dataset import Dataset
 from orchestrator.inference.model import SpeechModel
 from orchestrator.inference.speakers import SpeakerStatistics, entry_of, shrunk
 from orchestrator.training import evaluation
-from ser_models import MODELS
 from ser_models.base import EmotionModel
 
 
@@ -145,7 +145,7 @@ def context_of(
     turns: Sequence[int | None],
 ) -> tuple[Turns, Turns]:
     """The context turns of the same and of other speakers that the model reads, as rows."""
-    context = MODELS[model.description.model.name].context
+    context = registry.model(model.description.model.name).context
     if context.kind == "random":
         return random_turns(dialogues, turns, model.description.seed)
     if context.kind == "before":

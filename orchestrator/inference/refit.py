@@ -12,7 +12,7 @@ On a CPU, the same seed gives the same bits. A finished refit is not trained aga
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -24,7 +24,8 @@ from torch import Tensor
 
 from features.extract import extract
 from features.storage import Storage
-from orchestrator.config.parsing import parse
+from orchestrator.config import registry
+from orchestrator.config.parsing import parse_stored
 from orchestrator.config.sections import Configuration, GradientTraining
 from orchestrator.data.dataset import Dataset
 from orchestrator.data.folds import Fold
@@ -112,6 +113,7 @@ def refit(
     seeds: int = 1,
     overrides: dict[str, Any] | None = None,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+    trust: Sequence[str] = (),
 ) -> list[RefitRecord]:
     """Train a trial's configuration on all labelled utterances, once for each seed.
 
@@ -119,12 +121,14 @@ def refit(
     seeds : number of seeds: that of the sweep, and those that follow it
     overrides : `storage` and `corpus.root`, if the recordings or the features have moved
     progress : gets a name, and the number of epochs done and to do
+    trust : as in `orchestrator.load_model`
 
     Raises ConfigError if the trial does not exist, or if the corpus is not the sweep's;
     SerError if the training fails.
     """
     record = sweep.trial(trial)
-    base = parse(sweep.record.configuration).with_values(
+    registry.allow(trust)
+    base = parse_stored(sweep.record.configuration).with_values(
         {**record.hyperparameters, **(overrides or {})}
     )
     first = base.training.seed

@@ -6,17 +6,19 @@ import torch
 from pydantic import BaseModel
 
 from features.errors import FeatureError
-from features.sets import FEATURES, FeatureConfig
+from features.sets import FeatureConfig
 from features.storage import Storage
+from orchestrator.config import registry
 from orchestrator.config.parsing import wrong_shape
 from orchestrator.config.sections import Configuration, role
 from orchestrator.data.dataset import features_key
 from orchestrator.data.folds import Fold
 from orchestrator.data.prepare import Plan, plan_folds
 from orchestrator.errors import ConfigError
-from orchestrator.training.fold_run import build_model
+from orchestrator.training.fold_run import build_model, build_network
 from search_spaces import Space, SpaceError, load_space
-from ser_models import MODELS, EmotionModel, Sizes
+from ser_models import EmotionModel, Sizes
+from ser_models.contract import ContractError, check_contract
 
 
 def storage_of(configuration: Configuration) -> Storage:
@@ -53,6 +55,7 @@ def check(configuration: Configuration) -> tuple[Plan, Space]:
         except SpaceError as error:
             raise ConfigError(f"search.space: {error}") from None
     check_model(configuration, speakers)
+    _check_own(configuration, speakers)
     return plan, space
 
 
@@ -97,7 +100,9 @@ def _check_keys(configuration: Configuration, space: Space) -> None:
         searchable = getattr(options, "searchable", False)
         kinds = [type(options)] if isinstance(options, BaseModel) else []
         if section == "features":
-            kinds += [FEATURES[name] for name in names if name in FEATURES]
+            registry.allow(names)  # the user's space names them
+            exist = [name for name in names if registry.exists("features", name)]
+            kinds += [registry.feature_set(name) for name in exist]
         having = [kind for kind in kinds if leaf in kind.model_fields]
         if having:
             searchable = any(role(kind, leaf).searchable for kind in having)
@@ -138,9 +143,29 @@ def check_model(configuration: Configuration, speakers: dict[str, int]) -> Emoti
         feature_set = features.load()
     except FeatureError as error:
         raise ConfigError(str(error)) from None
-    if feature_set.shape != MODELS[model].reads:
+    if feature_set.shape != registry.model(model).reads:
         raise ConfigError(wrong_shape(model, features.name, [feature_set.shape]))
     return check_network(configuration, feature_set.dims, feature_set.groups, speakers)
+
+
+def _check_own(configuration: Configuration, speakers: dict[str, int]) -> None:
+    """Raise ConfigError if a network that is not built in breaks the contract of a model."""
+    name, entry = configuration.model.name, registry.model(configuration.model.name)
+    if not registry.is_own("model", name) or entry.fitted:
+        return
+    feature_set, known = configuration.features.load(), min(speakers.values())
+    classes, segment = len(configuration.corpus.classes), configuration.features.cut or 1
+    sizes = Sizes(feature_set.dims, classes, known, segment, feature_set.groups)
+    try:
+        check_contract(
+            lambda: build_network(configuration.model, configuration.features, sizes),
+            feature_set.dims,
+            classes,
+            known,
+            vector=feature_set.shape == "vector",
+        )
+    except ContractError as error:
+        raise ConfigError(f"model: {name} breaks the contract of a model: {error}") from None
 
 
 def check_network(

@@ -11,10 +11,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from orchestrator.config import registry
 from orchestrator.config.sections import Configuration, added_defaults
 from orchestrator.data.folds import Fold
 from orchestrator.ledger.records import SweepRecord
 from orchestrator.ledger.seals import canonical_json
+from search_spaces import Space
 
 CODE = {
     "features": (
@@ -114,14 +116,17 @@ def differences(before: Any, now: Any, key: str = "") -> list[str]:
     return [] if before == now else [f"{key} was {before!r} and is now {now!r}"]
 
 
-def code() -> dict[str, str]:
+def code(configuration: Configuration | None = None, space: Space | None = None) -> dict[str, str]:
     """The first 10 hex digits of a digest of the code of each role.
+
+    configuration, space : if they name a model or feature sets that are not built in, the role
+        `own` has the digest of their files
 
     Comments, docstrings, formatting, the texts of error messages, and the file that holds a
     definition do not count. A changed constant or statement does.
     """
     root = Path(__file__).parents[2]
-    return {
+    digests = {
         role: code_digest(
             path.read_text(encoding="utf-8")
             for pattern in patterns
@@ -129,6 +134,24 @@ def code() -> dict[str, str]:
         )
         for role, patterns in CODE.items()
     }
+    if configuration is not None and (own := own_code(configuration, space)) is not None:
+        digests["own"] = own
+    return digests
+
+
+def own_code(configuration: Configuration, space: Space | None = None) -> str | None:
+    """The digest of the files of the models and feature sets of all trials that are not built in.
+
+    None: all are built in.
+    """
+    searched = space.parameters.get("features.name") if space is not None else None
+    features = [configuration.features.name, *(searched.samples() if searched else ())]
+    names = [("model", configuration.model.name), *(("features", name) for name in features)]
+    own = [name for name in names if registry.is_own(*name)]
+    if not own:
+        return None
+    files = sorted({file for name in own for file in registry.source_files(*name)})
+    return code_digest(file.read_text(encoding="utf-8") for file in files)
 
 
 def code_digest(sources: Iterable[str]) -> str:

@@ -283,7 +283,7 @@ def _record(
         replicas=replicas_of(configuration, len(prepared.folds)),
         space=space.model_dump(mode="json"),
         versions={name: importlib.metadata.version(name) for name in VERSIONS},
-        code=identity.code(),
+        code=identity.code(configuration, space),
         commit=_commit(),
         notes=[note for note in (configuration.corpus.note, *prepared.notes) if note],
     )

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from features.sets import FeatureConfig
+from orchestrator.config import registry
 from orchestrator.config.sections import Configuration, ModelConfig
 from orchestrator.data.dataset import Dataset, Indices
 from orchestrator.data.folds import Fold
@@ -21,7 +22,6 @@ from orchestrator.training import evaluation
 from orchestrator.training.inspection import Outputs, inspect
 from orchestrator.training.seeds import seeded
 from orchestrator.training.state import Progress, State, prefixed
-from ser_models import MODELS
 from ser_models.base import EmotionModel, Sizes
 from ser_models.sequences import Output
 from ser_models.standardised import Standardised
@@ -62,7 +62,7 @@ def build_model(config: Configuration, sizes: Sizes) -> EmotionModel:
 
 def build_network(model: ModelConfig, features: FeatureConfig, sizes: Sizes) -> EmotionModel:
     """Return the network of these sections of a configuration, as `build_model` does."""
-    network = MODELS[model.name](sizes, **model.model_dump(exclude={"name"}))
+    network = registry.model(model.name)(sizes, **model.model_dump(exclude={"name"}))
     return Standardised(network, sizes.dims) if features.normalize == "train" else network
 
 
