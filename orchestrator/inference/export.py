@@ -16,16 +16,17 @@ def export_model(
     trial: str | None = None,
     fold: str | None = None,
     onnx: bool = False,
+    refit: bool = False,
 ) -> list[str]:
     """Write a model, its card and perhaps its ONNX file; return the paths of the files.
 
     folder : a new or empty folder, or an older export, which is replaced
-    trial, fold : as in `orchestrator.load_model`
+    trial, fold, refit : as in `orchestrator.load_model`
     onnx : whether to write `model.onnx`, for which the extra `onnx` is needed
 
     Raises FolderError if the folder holds something else.
     """
-    model = load_model(sweep, trial, fold)
+    model = load_model(sweep, trial, fold, refit)
     target = Storage.open(folder)
     names = target.list()
     ours = {exported.MODEL, exported.WEIGHTS, CARD, FILE}
