@@ -28,7 +28,7 @@ from tests.support.signals import RATE
 from tests.support.small_sweep import small_sweep
 from tests.support.voices import voice
 
-MODELS = ("bigru_att", "acrnn_r", "linear_svm", "mdnn")
+MODELS = ("bigru_att", "linear_svm", "mdnn")
 SECONDS, RUNS = 3.0, 20
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     lines = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        settings = DemoSettings(sessions=3, dialogues=2, turns=12)
+        settings = DemoSettings(sessions=3, dialogues=3, turns=12, own=0.2, other=0.2)
         manifest = Path(make_demo_corpus(str(folder / "corpus"), settings))
         for model in MODELS:
             sweep, _ = small_sweep(folder, manifest, model, sizes={})

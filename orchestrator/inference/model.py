@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load as tensors_of
 from torch import nn
 
-from features.names import shown
 from features.sets import FeatureConfig
 from features.signal import SAMPLE_RATE, prepare
 from features.statistics import Statistics
@@ -247,8 +246,7 @@ def check_files(features: FeatureConfig, given: Mapping[str, str]) -> None:
     if unknown := sorted(given.keys() - known.keys()):
         allowed = f"Use {', '.join(known)}" if known else "Leave it out"
         raise ConfigError(
-            f"features.{shown(unknown[0])}: {features.name} has no such option that names files. "
-            f"{allowed}"
+            f"features.{unknown[0]}: {features.name} has no such option that names files. {allowed}"
         )
 
 
