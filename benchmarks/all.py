@@ -39,6 +39,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "epochs": ["epochs.py", *with_nemo, *planted],
         "precision": ["precision.py", *planted],
         "start_up": ["start_up.py"],
+        "latency": ["latency.py"],
         "search_rules": ["search_rules.py"],
     }
 

@@ -11,7 +11,7 @@ The names in `__all__` are the public interface. Importing this package imports 
 Ray; the functions import the modules that they need.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import SerError, translated
@@ -67,6 +67,8 @@ def load_model(
     sweep: "OpenedSweep | str",
     trial: str | None = None,
     fold: str | None = None,
+    refit: bool = False,
+    features: Mapping[str, str] | None = None,
     trust: Sequence[str] = (),
 ) -> "SpeechModel":
     """A trial's networks with their selected weights, in evaluation mode, as a PyTorch module.
@@ -74,6 +76,8 @@ def load_model(
     sweep : an opened sweep, its folder or URI, or a folder that `ser export` wrote
     trial : a trial's id; by default the best trial
     fold : a fold's name; by default the ensemble of all folds, whose posteriors are averaged
+    refit : use the networks of `ser refit`; the posteriors of several seeds are averaged
+    features : options that name files, as in `{"encoder": "folder"}`. An export needs them
     trust : names of your own code (`my_models:MyNet`) that the sweep may import in this process
 
     >>> load_model("exported").predict(samples, 16_000)
@@ -83,7 +87,7 @@ def load_model(
     from orchestrator.inference import model
 
     with translated():
-        return model.load_model(sweep, trial, fold, trust)
+        return model.load_model(sweep, trial, fold, refit, features, trust)
 
 
 def load_study(source: str | dict[str, Any], overrides: list[str] | None = None) -> "Study":

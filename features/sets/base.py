@@ -76,6 +76,10 @@ class FeatureConfig(BaseModel):
         }
         return self.model_dump(mode="json", include=marked)
 
+    def files(self) -> dict[str, str]:
+        """The options that name files or folders, by key. Models from others must not set them."""
+        return {}
+
     @property
     def pooling(self) -> int:
         """Frames that are averaged into one; 1 keeps every frame."""

@@ -38,6 +38,9 @@ class EncoderConfig(FeatureConfig):
         # The weights decide the values: a copy in another place gives the same.
         return {key: value for key, value in super().extracted().items() if key != "encoder"}
 
+    def files(self) -> dict[str, str]:
+        return {"encoder": self.encoder}
+
     def description(self) -> Description:
         """The facts of the encoder. Raises FeatureError if it cannot be used."""
         if not self.encoder:

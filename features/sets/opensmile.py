@@ -116,6 +116,9 @@ class OpenSmileConfig(FeatureConfig):
     def cap(self) -> int | None:
         return self.max_frames
 
+    def files(self) -> dict[str, str]:
+        return {} if self.feature_set in SETS else {"feature_set": self.feature_set}
+
     def extracted(self) -> dict[str, object]:
         values = super().extracted()
         if self.feature_set not in SETS:

@@ -9,6 +9,10 @@ import typer
 from orchestrator.cli.options import SweepFolder, Trust
 from orchestrator.errors import SerError, UsageError
 
+Refitted = Annotated[
+    bool, typer.Option("--refit", help="The networks of `ser refit`, not those of the folds.")
+]
+
 
 def predict(
     model: Annotated[
@@ -24,6 +28,11 @@ def predict(
         str | None, typer.Option(help="One fold's network; by default the mean of all folds.")
     ] = None,
     trial: Annotated[str | None, typer.Option(help="A trial's id; by default the best.")] = None,
+    refit: Refitted = False,
+    feature: Annotated[
+        list[str],
+        typer.Option(metavar="KEY=VALUE", help="An encoder's place, as in encoder=FOLDER."),
+    ] = [],  # noqa: B006
     speaker_from: Annotated[
         str | None,
         typer.Option(metavar="folder|none", help="Who speaks a file, if no column says so."),
@@ -47,10 +56,16 @@ def predict(
 
     if to is not None:
         check_suffix(to)
+    files = {}
+    for text in feature:
+        key, sign, value = text.partition("=")
+        if not (key and sign and value):
+            raise UsageError(f"--feature: {text!r} is not KEY=VALUE, as in encoder=FOLDER")
+        files[key] = value
     narrator = Narrator()
     with narrator.bars():
         labelled = recognise(
-            load_model(model, trial, fold, trust),
+            load_model(model, trial, fold, refit, files, trust),
             inputs,
             speaker_from,
             segment,
@@ -109,6 +124,7 @@ def export(
         str | None, typer.Option(help="One fold's network; by default those of all folds.")
     ] = None,
     trial: Annotated[str | None, typer.Option(help="A trial's id; by default the best.")] = None,
+    refit: Refitted = False,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx too.")] = False,
     optuna: Annotated[
         str | None,
@@ -127,4 +143,4 @@ def export(
     if optuna is not None:
         print(f"{write_study(opened.ledger, optuna)} trials in {optuna}")
     if folder is not None:
-        print("\n".join(export_model(opened, folder, trial, fold, onnx, trust)))
+        print("\n".join(export_model(opened, folder, trial, fold, onnx, refit, trust)))

@@ -3,6 +3,7 @@
 import math
 
 from orchestrator.inference.model import SpeechModel
+from orchestrator.inference.refit import honest_score
 from orchestrator.inference.speakers import ENOUGH
 from orchestrator.metrics import Interval, Scores
 from orchestrator.results.findings import Findings
@@ -11,6 +12,13 @@ from orchestrator.results.opened import OpenedSweep
 from orchestrator.results.study import study
 
 CARD = "README.md"
+LICENCES = {
+    "crema_d": "Open Database License",
+    "iemocap": "an agreement with the University of Southern California, for research",
+    "nemo": "CC BY-NC-SA 4.0, which forbids commercial use",
+    "ravdess": "CC BY-NC-SA 4.0, which forbids commercial use",
+}
+"""Licences of corpora. A reader that is not here reads corpora of several licences."""
 
 
 def card(sweep: OpenedSweep, model: SpeechModel, onnx: bool) -> str:
@@ -20,12 +28,14 @@ def card(sweep: OpenedSweep, model: SpeechModel, onnx: bool) -> str:
     """
     described, findings = model.description, sweep.findings
     networks = len(model.networks)
+    notes = [*findings.alarm, *findings.warnings]
     members = f"the mean of {networks} networks" if networks > 1 else "one network"
+    origin = "that trained on all labelled utterances" if described.refit else "of cross-validation"
     lines = [
         f"# {_text(described.name)}: emotion in speech",
         "",
-        f"`{described.model.name}` on `{described.features.name}`, {members} of the folds "
-        f"{_listed(model.networks)}. Classes: {_listed(model.classes)}.",
+        f"`{described.model.name}` on `{described.features.name}`, {members} "
+        f"{origin} ({_listed(model.networks)}). Classes: {_listed(model.classes)}.",
         "",
         "```python",
         "import orchestrator",
@@ -44,8 +54,7 @@ def card(sweep: OpenedSweep, model: SpeechModel, onnx: bool) -> str:
         "",
         _text(paragraph(study(sweep.name, [sweep]))),
         "",
-        *[f"- {_text(note)}" for note in [*findings.alarm, *findings.warnings]],
-        "" if findings.alarm or findings.warnings else "No warnings.",
+        *([f"- {_text(note)}" for note in notes] or ["No warnings."]),
         "",
         "## Intended use and limits",
         "",
@@ -56,8 +65,7 @@ def card(sweep: OpenedSweep, model: SpeechModel, onnx: bool) -> str:
         "",
         "## Licences",
         "",
-        f"The corpus is {_text(sweep.record.corpus.corpus)}. Its licence may restrict what you "
-        "may do with weights that it trained. Read it before you share or sell this folder.",
+        _licence(sweep.record.corpus.corpus),
     ]
     if any("opensmile" in text for text in described.features.load().identity()):
         lines += [
@@ -66,6 +74,16 @@ def card(sweep: OpenedSweep, model: SpeechModel, onnx: bool) -> str:
             "forbids commercial use without an agreement with audEERING.",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _licence(corpus: str) -> str:
+    known = LICENCES.get(corpus)
+    name = "a manifest of its user" if corpus == "manifest" else _text(corpus)
+    return (
+        f"The corpus is {name}. {f'Its licence: {known}.' if known else 'Ask for its licence.'} "
+        "The licence may restrict uses of weights that it trained. Read it before you share or "
+        "sell this folder."
+    )
 
 
 def _normalisation(model: SpeechModel) -> str:
@@ -93,6 +111,8 @@ def _onnx(model: SpeechModel) -> list[str]:
 def _scores(sweep: OpenedSweep, model: SpeechModel, findings: Findings) -> list[str]:
     """The nested estimate if there is one, and scores of the best trial by speaker."""
     lines, best = [], findings.best
+    if model.description.refit:
+        lines += [f"{honest_score(sweep, model.description.trial)}.", ""]
     if findings.nested is not None:
         nested = findings.nested
         lines.append(
@@ -109,8 +129,9 @@ def _scores(sweep: OpenedSweep, model: SpeechModel, findings: Findings) -> list[
         lines += [
             "",
             f"{kind} of the best trial: {_interval(best.pooled.ua)} pooled, with a bootstrap over "
-            f"speakers. Chance is {best.chance_ua:.3f}. Each network was tested on its own fold; "
-            "the mean of several networks has no test part, and its score is not known.",
+            f"speakers. Chance is {best.chance_ua:.3f}. Each network of "
+            "cross-validation was tested on its own fold. The mean of several networks has no test "
+            "part, and its score is not known.",
             "",
             "| speaker | test utterances | UA | WA |",
             "|---|---|---|---|",

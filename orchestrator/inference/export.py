@@ -18,17 +18,18 @@ def export_model(
     trial: str | None = None,
     fold: str | None = None,
     onnx: bool = False,
+    refit: bool = False,
     trust: Sequence[str] = (),
 ) -> list[str]:
     """Write a model, its card and perhaps its ONNX file; return the paths of the files.
 
     folder : a new or empty folder, or an older export, which is replaced
-    trial, fold, trust : as in `orchestrator.load_model`
+    trial, fold, refit, trust : as in `orchestrator.load_model`
     onnx : whether to write `model.onnx`, for which the extra `onnx` is needed
 
     Raises FolderError if the folder holds something else.
     """
-    model = load_model(sweep, trial, fold, trust)
+    model = load_model(sweep, trial, fold, refit, trust=trust)
     target = Storage.open(folder)
     names = target.list()
     ours = {exported.MODEL, exported.WEIGHTS, CARD, FILE}

@@ -7,7 +7,8 @@ come from anybody, so each fault ends in one LedgerError.
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -22,12 +23,14 @@ from torch import Tensor
 from features.errors import FeatureError
 from features.extract import extraction_hash
 from features.names import shown
+from features.sets import FeatureConfig
 from features.statistics import Statistics
 from features.storage import Storage
 from orchestrator.config import registry
 from orchestrator.config.parsing import configuration_class, validate
+from orchestrator.config.sections import ModelConfig
 from orchestrator.errors import ConfigError, LedgerError
-from orchestrator.inference.model import Description, Member, SpeechModel
+from orchestrator.inference.model import Description, Member, SpeechModel, check_files
 from orchestrator.ledger.records import Digest, Record, TrialId
 from orchestrator.ledger.seals import canonical_json, seal, sha256
 
@@ -57,6 +60,7 @@ class ExportedModel(Record):
     model, features : sections of the configuration
     classes : in the order of the posteriors
     seed : of random context turns
+    refit : whether the networks trained on all labelled utterances
     members : the networks, whose posteriors are averaged. The tensors of network n start with `n.`
     typical_speakers : whether the tensors `n:mean` and `n:deviation` have the typical training
         speaker, with whom the statistics of a speaker with little audio are shrunk
@@ -73,6 +77,7 @@ class ExportedModel(Record):
     features: dict[str, Any]
     classes: Annotated[list[_Text], Field(min_length=2, max_length=1000)]
     seed: int = Field(ge=0, lt=2**63)
+    refit: bool = False
     members: Annotated[list[ExportedMember], Field(min_length=1, max_length=1000)]
     typical_speakers: bool
     extraction: _Text
@@ -102,6 +107,7 @@ def write_model(model: SpeechModel, folder: Storage) -> None:
         features=described.features.model_dump(mode="json"),
         classes=list(described.classes),
         seed=described.seed,
+        refit=described.refit,
         members=[
             ExportedMember(name=name, speakers=count) for name, count in model.speakers.items()
         ],
@@ -114,21 +120,46 @@ def write_model(model: SpeechModel, folder: Storage) -> None:
     folder.write(MODEL, seal(record.model_dump(mode="json")))
 
 
-def read_model(folder: Storage) -> SpeechModel:
-    """Read a folder that `write_model` wrote. Raises LedgerError, in one line, for any fault.
+def read_model(folder: Storage, files: Mapping[str, str] | None = None) -> SpeechModel:
+    """Read a folder that `write_model` wrote.
 
-    Raises NotAllowedError if the folder names code that the user has not allowed.
+    files : the values of feature options that name files. Those of the folder are never opened
+
+    Raises LedgerError, in one line, for any fault; ConfigError if `files` lacks a key or has an
+    unknown one; FeatureError if a file of `files` cannot be used; NotAllowedError if the folder
+    names code that the user has not allowed.
     """
-    try:
+    given = dict(files or {})
+    with _one_line(folder):
         record = ExportedModel.model_validate(_unsealed(_bytes(folder, MODEL, LONGEST)))
-        description = _description(record)
+        model, features = _sections(record)
+    check_files(features, given)
+    for key, value in features.files().items():
+        if key not in given:
+            raise ConfigError(
+                f"{folder.root}: features.{key} names a file of another machine, "
+                f"{shown(value[:100])}, which is not opened. Name your own: --feature {key}=PATH, "
+                f'or load_model(folder, features={{"{key}": "PATH"}})'
+            )
+    if given:
+        features = validate(type(features), features.model_dump() | given, "features")
+        features.load()  # an error of the user's own files is not one of the folder
+    with _one_line(folder):
+        description = _description(record, model, features)
         data = _bytes(folder, WEIGHTS, record.size)
         if len(data) != record.size or sha256(data) != record.weights:
             raise LedgerError(f"{WEIGHTS} is not the file that {MODEL} names: its SHA-256 differs")
-        model = _model(record, description, tensors_of(data)).eval()
+        loaded = _model(record, description, tensors_of(data)).eval()
         if record.extraction != extraction_hash(description.features):
             logger.warning("%s: features of other versions trained this model", folder.root)
-        return model
+        return loaded
+
+
+@contextmanager
+def _one_line(folder: Storage) -> Iterator[None]:
+    """Turn each fault of a folder into one LedgerError of one line."""
+    try:
+        yield
     except registry.NotAllowedError:
         raise
     except (
@@ -176,7 +207,8 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _description(record: ExportedModel) -> Description:
+def _sections(record: ExportedModel) -> tuple[ModelConfig, FeatureConfig]:
+    """The checked sections. No file that they name is opened."""
     model, features = record.model.get("name"), record.features.get("name")
     for key, name in (("model", model), ("features", features)):
         if isinstance(name, str) and registry.PATH.fullmatch(name):
@@ -192,16 +224,14 @@ def _description(record: ExportedModel) -> Description:
     sections = configuration_class(model, features, "leave_one_session_out").model_fields
     section: Any = sections["model"].annotation
     options = validate(registry.feature_set(features), record.features, "features")
-    if options.load().shape != registry.model(model).reads:
-        raise LedgerError(f"features.name: {model} cannot read {features}")
-    return Description(
-        record.name,
-        record.trial,
-        validate(section, record.model, "model"),
-        options,
-        tuple(record.classes),
-        record.seed,
-    )
+    return validate(section, record.model, "model"), options
+
+
+def _description(record: ExportedModel, model: ModelConfig, features: FeatureConfig) -> Description:
+    if features.load().shape != registry.model(model.name).reads:
+        raise LedgerError(f"features.name: {model.name} cannot read {features.name}")
+    name, classes = record.name, tuple(record.classes)
+    return Description(name, record.trial, model, features, classes, record.seed, record.refit)
 
 
 def _model(

@@ -51,6 +51,7 @@ class Description(NamedTuple):
     model, features : sections of the configuration
     classes : in the order of the posteriors
     seed : of random context turns
+    refit : whether the networks trained on all labelled utterances
     """
 
     name: str
@@ -59,6 +60,7 @@ class Description(NamedTuple):
     features: FeatureConfig
     classes: tuple[str, ...]
     seed: int
+    refit: bool = False
 
     def sizes(self, speakers: int) -> Sizes:
         """The sizes of a network with this number of training speakers."""
@@ -176,6 +178,8 @@ def load_model(
     sweep: OpenedSweep | str,
     trial: str | None = None,
     fold: str | None = None,
+    refit: bool = False,
+    features: Mapping[str, str] | None = None,
     trust: Sequence[str] = (),
 ) -> SpeechModel:
     """Rebuild a trial's networks with their selected weights, on the CPU, in evaluation mode.
@@ -183,6 +187,10 @@ def load_model(
     sweep : an opened sweep, its folder or URI, or a folder that `ser export` wrote
     trial : the id of a trial with a score; by default the best trial
     fold : the name of a fold; by default the ensemble of all folds
+    refit : use the networks that `ser refit` trained on all labelled utterances: the mean over
+        their seeds. Their names are `seed-0` and so on
+    features : options that name files, as in `{"encoder": "folder"}`. A folder of `ser export`
+        needs them, because its own paths are not used. For a sweep, they replace the sweep's
     trust : names of your own code (`my_models:MyNet`) that the sweep may import in this process
 
     >>> model = load_model("runs/iaan-loso", fold="Ses01")
@@ -193,14 +201,17 @@ def load_model(
     has the mean and deviation of its fold's training part, and computes z-scores itself. `predict`
     takes samples.
 
-    Raises ConfigError if the trial or the fold does not exist, or if the sweep names code that is
-    not allowed, LedgerError if the weights are
-    damaged.
+    Raises ConfigError if the trial, the fold or the refit does not exist, if `features` has
+    another key or lacks one, or if the sweep names code that is not allowed; LedgerError if the
+    weights are damaged.
     """
+    given = dict(features or {})
+    if refit and fold is not None:
+        raise ConfigError(f"a refit has no fold {fold!r}. Give a fold, or take the refit")
     if isinstance(sweep, str):
         folder = Storage.open(sweep)
         if folder.exists("model.json"):
-            return _exported(folder, trial, fold, trust)
+            return _exported(folder, trial, fold, refit, given, trust)
         sweep = OpenedSweep(Ledger(folder))
     record = sweep.trial(trial)
     names = [audit.name for audit in sweep.record.audit.folds]
@@ -209,6 +220,8 @@ def load_model(
         raise ConfigError(f"sweep {sweep.name} has no fold {fold!r}; its folds: {known}")
     registry.allow(trust)
     configuration = parse_stored(sweep.record.configuration).with_values(record.hyperparameters)
+    check_files(configuration.features, given)
+    configuration = configuration.with_values({f"features.{k}": v for k, v in given.items()})
     description = Description(
         sweep.name,
         record.id,
@@ -216,7 +229,10 @@ def load_model(
         configuration.features,
         tuple(sweep.record.classes),
         configuration.training.seed,
+        refit,
     )
+    if refit:
+        return _refitted(sweep, configuration, description)
     training = {
         audit.name: list(audit.parts["train"].speakers) for audit in sweep.record.audit.folds
     }
@@ -229,14 +245,52 @@ def load_model(
     return SpeechModel(description, members, lambda: _typical(sweep, configuration, chosen)).eval()
 
 
+def check_files(features: FeatureConfig, given: Mapping[str, str]) -> None:
+    """Raise ConfigError if `given` has a key that names no file of these features."""
+    known = features.files()
+    if unknown := sorted(given.keys() - known.keys()):
+        allowed = f"Use {', '.join(known)}" if known else "Leave it out"
+        raise ConfigError(
+            f"features.{unknown[0]}: {features.name} has no such option that names files. {allowed}"
+        )
+
+
+def _refitted(
+    sweep: OpenedSweep, configuration: Configuration, description: Description
+) -> SpeechModel:
+    """The networks that trained on all labelled utterances, one for each seed."""
+    from orchestrator.inference.refit import open_refits
+
+    members = {}
+    for record, weights in open_refits(sweep, description.trial):
+        network = description.network(record.speakers)
+        network.load_state_dict(weights)
+        members[f"seed-{record.seed}"] = Member(network, record.speakers)
+    audited = [part for audit in sweep.record.audit.folds for part in audit.parts.values()]
+    speakers = sorted({name for part in audited for name in part.speakers})
+
+    def typical() -> dict[str, Statistics]:
+        (one,) = _typical(sweep, configuration, {"all": speakers}).values()
+        return dict.fromkeys(members, one)
+
+    return SpeechModel(description, members, typical).eval()
+
+
 def _exported(
-    folder: Storage, trial: str | None, fold: str | None, trust: Sequence[str]
+    folder: Storage,
+    trial: str | None,
+    fold: str | None,
+    refit: bool,
+    given: Mapping[str, str],
+    trust: Sequence[str],
 ) -> SpeechModel:
     """The model of a folder that `ser export` wrote, or one of its networks."""
     from orchestrator.inference.exported import read_model
 
     registry.allow(trust)
-    model = read_model(folder)
+    model = read_model(folder, given)
+    if refit and not model.description.refit:
+        raise ConfigError(f"{folder.root} has networks of folds. Export it again with --refit")
     if trial is not None and trial != model.description.trial:
         raise ConfigError(f"{folder.root} has the trial {model.description.trial}, not {trial!r}")
     if fold is None:

@@ -1,5 +1,7 @@
 """A corpus in memory: three sessions of two speakers, four classes that a small model can learn."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -11,6 +13,7 @@ from orchestrator.config.parsing import parse
 from orchestrator.config.sections import Configuration
 from orchestrator.data.dataset import Dataset
 from orchestrator.data.folds import Fold, make_folds
+from tests.support.small_sweep import Sweep, Sweeps, small_sweep
 
 torch.set_num_threads(1)  # as in a worker on a CPU: the order of sums changes the results
 
@@ -76,3 +79,16 @@ def dataset(table: pa.Table) -> Dataset:
 @pytest.fixture(scope="session")
 def folds(table: pa.Table, dataset: Dataset, configuration: Configuration) -> list[Fold]:
     return make_folds(table, dataset.labels, CLASSES, configuration.folds)
+
+
+@pytest.fixture(scope="session")
+def sweeps(tmp_path_factory: pytest.TempPathFactory, spoken: Path) -> Sweeps:
+    """A small sweep of each model on `spoken`, trained when it is first asked for."""
+    storage, made = tmp_path_factory.mktemp("sweeps"), dict[str, Sweep]()
+
+    def sweep(model: str) -> Sweep:
+        if model not in made:
+            made[model] = small_sweep(storage, spoken, model)
+        return made[model]
+
+    return sweep

@@ -3,7 +3,7 @@
 The corpus has labelled utterances only, so a test part has the same rows as its files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,14 @@ from orchestrator.config.parsing import parse
 from orchestrator.data.prepare import Prepared, plan_folds, prepare
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import Proposal, SweepRecord
+from ser_models import MODELS
+from tests.support.encoders import shared_encoder
 from tests.support.made_sweep import CLASSES, sweep_fields
 from tests.support.training import TRIAL, cross_validated, small
+
+Sweep = tuple[Path, Prepared]
+Sweeps = Callable[[str], Sweep]
+"""From the name of a model to its sweep."""
 
 
 def here(
@@ -27,14 +33,23 @@ def here(
 
 
 def small_sweep(
-    storage: Path, manifest: Path, model: str, **features: Any
+    storage: Path,
+    manifest: Path,
+    model: str,
+    sizes: dict[str, float] | None = None,
+    **features: Any,
 ) -> tuple[Path, Prepared]:
-    """Train one trial of `model`, and write the sweep `<storage>/<model>`; also return its data."""
+    """Train one trial of `model`, and write the sweep `<storage>/<model>`; also return its data.
+
+    sizes : options of the model; by default those of a small one
+    """
+    if MODELS[model].features.startswith("encoder_"):
+        features = {"encoder": shared_encoder(), **features}
     raw: dict[str, Any] = {
         "name": model,
         "storage": str(storage),
         "corpus": {"root": str(manifest), "classes": CLASSES, "only": {"emotion": CLASSES}},
-        "model": {"name": model, **small(model)},
+        "model": {"name": model, **(small(model) if sizes is None else sizes)},
         "features": features,
         "search": {"space": "iaan", "trials": 1},
     }
@@ -50,7 +65,12 @@ def small_sweep(
     ledger.write_trial(record)
     fields = sweep_fields(model, "validation", CLASSES, {}, 1)
     fields |= {"configuration": configuration.resolved(), "audit": prepared.audit}
-    fields |= {"corpus": prepared.summary}
+    fields |= {"corpus": prepared.summary, "fingerprint": prepared.fingerprint}
+    parts = ("train", "validation", "test")
+    fields["folds"] = [
+        {"name": fold.name, **{part: len(getattr(fold, part)) for part in parts}}
+        for fold in prepared.folds
+    ]
     ledger.write_sweep(SweepRecord.model_validate(fields))
     return folder, prepared
 

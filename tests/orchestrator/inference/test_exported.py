@@ -14,10 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from features.sets.emobase_lld45 import CONFIG_FILE
 from features.statistics import Statistics
 from features.storage import Storage
 from orchestrator.config.parsing import parse
-from orchestrator.errors import LedgerError
+from orchestrator.errors import ConfigError, FeatureError, LedgerError
 from orchestrator.inference.exported import MODEL, WEIGHTS, read_model, write_model
 from orchestrator.inference.model import Description, Member, SpeechModel, load_model
 from orchestrator.ledger.seals import seal, sha256
@@ -27,12 +28,16 @@ CLASSES = ("ang", "hap", "neu", "sad")
 RATE = 16_000
 
 
-def speech_model(name: str, normalize: str | None = None) -> SpeechModel:
+def speech_model(
+    name: str, normalize: str | None = None, features: dict[str, str] | None = None
+) -> SpeechModel:
     """Two networks with random weights, and a typical speaker of random numbers."""
     raw: dict[str, Any] = {"name": "toy", "corpus": {"root": "x", "classes": CLASSES}}
     raw |= {"model": {"name": name, **small(name)}}
     if normalize:
         raw["features"] = {"normalize": normalize}
+    if features:
+        raw["features"] = features
     config = parse(raw)
     described = Description("toy", "0123456789", config.model, config.features, CLASSES, 0)
     torch.manual_seed(0)
@@ -234,3 +239,26 @@ def test_the_onnx_file_gives_the_posteriors_of_pytorch() -> None:
                 inputs = [torch.from_numpy(feeds[key]) for key in names(model)]
                 expected = Posteriors(model)(*inputs)
             np.testing.assert_allclose(session.run(None, feeds)[0], expected, atol=TOLERANCE)
+
+
+def test_a_path_of_the_folder_is_never_opened(tmp_path: Path, samples: np.ndarray) -> None:
+    mine, theirs = tmp_path / "mine.conf", tmp_path / "theirs.conf"
+    text = CONFIG_FILE.read_text(encoding="utf-8").replace("dmLevel = all\n", "dmLevel = mine\n")
+    theirs.write_text(text)
+    options = {"feature_set": str(theirs), "level": "low_level_descriptors"}
+    model = speech_model("bigru_att", features={"name": "opensmile", **options})
+    folder = tmp_path / "exported"
+    write_model(model, Storage.open(str(folder)))
+    expected = model.predict(samples, RATE)
+    theirs.unlink()
+    os.mkfifo(theirs)  # opening it would block for ever
+    with pytest.raises(ConfigError, match=r"feature_set names a file .* is not opened") as caught:
+        load_model(str(folder))
+    assert str(caught.value).isprintable()
+    mine.write_text(text)
+    loaded = load_model(str(folder), features={"feature_set": str(mine)})
+    assert loaded.predict(samples, RATE) == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(ConfigError, match=r"no such option that names files\. Use feature_set"):
+        load_model(str(folder), features={"feature_set": str(mine), "level": "functionals"})
+    with pytest.raises(FeatureError, match=r"features\.feature_set: .*no file"):
+        load_model(str(folder), features={"feature_set": str(tmp_path / "none.conf")})

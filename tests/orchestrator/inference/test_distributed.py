@@ -1,0 +1,32 @@
+"""`--distributed` gives the bits of one process."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.inference.model import load_model
+from orchestrator.inference.recognise import recognise
+from tests.support.small_sweep import Sweeps, rows_of
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_workers_of_ray_give_the_same_bits(sweeps: Sweeps, spoken: Path, tmp_path: Path) -> None:
+    folder, prepared = sweeps("iaan")
+    model = load_model(str(folder))
+    manifest = rows_of(spoken, set(prepared.dataset.ids[:20]), tmp_path / "some.csv")
+    with manifest.open("a") as table:
+        table.write("broken,missing.wav,,,x,,,\n")
+    for segment in (None, 1.0):
+        alone = recognise(model, [str(manifest)], segment=segment)
+        steps: list[int] = []
+        spread = recognise(
+            model,
+            [str(manifest)],
+            segment=segment,
+            distributed=True,
+            progress=lambda done, total, steps=steps: steps.append(done),
+        )
+        assert spread.table.equals(alone.table)
+        assert spread.skipped == alone.skipped
+        assert len(alone.skipped) == 1
+        assert steps[-1] == 21
