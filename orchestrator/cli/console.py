@@ -54,10 +54,13 @@ def print_corpus(summary: CorpusSummary, root: str, notes: list[str]) -> None:
 
 
 def print_labels(table: "pa.Table") -> None:
-    """The recognised utterances of `ser predict`."""
+    """The recognised utterances of `ser predict`. Long file names take several lines."""
+    if not table.num_rows:  # all inputs are named as left out
+        return
     classes = [name for name in table.column_names if name.startswith("posterior_")]
     names = [name.removeprefix("posterior_") for name in classes]
     shown = Table("file", "seconds", "emotion", *names, "statistics")
+    shown.columns[0].overflow = "fold"
     for row in table.to_pylist():
         part = "" if row["end"] is None else f"{row['start'] or 0:.2f} to {row['end']:.2f}"
         used = row["statistics"]

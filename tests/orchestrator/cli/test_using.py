@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from orchestrator import open_sweep
+from orchestrator.cli.console import print_labels
 from orchestrator.config.parsing import parse
 from orchestrator.errors import ConfigError
 from orchestrator.inference.labelled import Labelled
@@ -197,3 +199,16 @@ def test_a_partly_broken_manifest_is_labelled_and_the_rest_is_named(
                 assert value == other[key] or (value in ("", None) and other[key] is None)
     assert all(row["statistics"] == "shrunk" for row in parquet)
     assert command("predict", folder, rows, "--to", tmp_path / "x.xlsx").returncode == 2
+
+
+def test_the_table_shows_whole_names_of_files_and_is_left_out_if_empty(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "a/long/folder/of/recordings/that/differ/at/their/end/0001.wav"
+    row = {"file": name, "start": None, "end": None, "emotion": "ang", "posterior_ang": 1.0}
+    print_labels(pa.Table.from_pylist([row | {"statistics": "training"}]))
+    lines = capsys.readouterr().out.splitlines()
+    assert "".join(line.split("│")[1].strip() for line in lines if "│" in line) == name
+    print_labels(pa.table({"file": pa.array([], pa.string())}))
+    assert capsys.readouterr().out == ""
