@@ -16,8 +16,7 @@ from ser_models.sequences import Padded
 Indices = NDArray[np.int64]
 
 GPU_SHARE = 0.1
-"""The largest share of a GPU's free memory for a copy of all frames. Several workers may share it.
-"""
+"""The largest share of a GPU's free memory for a copy of all frames. Each worker has a copy."""
 
 
 def features_key(features: FeatureConfig) -> str:

@@ -30,7 +30,7 @@ ENOUGH_VECTORS = 10
 
 
 class SpeakerStatistics(NamedTuple):
-    """What is known of a speaker: the statistics of the features as extracted.
+    """A speaker's mean and deviation of the features as extracted, and the audio behind them.
 
     own : over all frames of all utterances
     seconds, utterances : the audio that they come from

@@ -72,7 +72,7 @@ class Follower:
         self._stopped = threading.Event()
 
     def end(self) -> None:
-        """Let `run` copy what is left, and return."""
+        """Let `run` copy the remaining trials, and return."""
         self._ended.set()
 
     def stop(self) -> None:

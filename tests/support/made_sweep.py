@@ -26,6 +26,15 @@ from orchestrator.ledger.records import (
 from orchestrator.ledger.seals import parquet_bytes, sha256
 
 CLASSES = ["ang", "hap", "neu", "sad"]
+SPACE = {
+    "parameters": {
+        "training.learning_rate": {"low": 1e-5, "high": 1e-2, "log": True},
+        "model.dropout": {"low": 0.0, "high": 0.9},
+        "model.hidden_size": {"choices": [64, 128, 256, 512]},
+        "training.label_smoothing": {"choices": [0.0, 0.1]},
+    }
+}
+"""The search space of the hyperparameters that made trials have."""
 
 TestPart = tuple[list[str], list[str]]
 """The speakers and the true classes of the test utterances of a fold."""

@@ -11,16 +11,9 @@ from orchestrator.report.search_figures import CLOSED, _dimension, search_figure
 from orchestrator.results.searches import search_cost
 from orchestrator.results.study import Study, study
 from tests.support.made_study import STATUSES, made
+from tests.support.made_sweep import SPACE
 
 SVG = "{http://www.w3.org/2000/svg}"
-SPACE = {
-    "parameters": {
-        "training.learning_rate": {"low": 1e-5, "high": 1e-2, "log": True},
-        "model.dropout": {"low": 0.0, "high": 0.9},
-        "model.hidden_size": {"choices": [64, 128, 256, 512]},
-        "training.label_smoothing": {"choices": [0.0, 0.1]},
-    }
-}
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.results.optuna_file import write_study
-from tests.support.made_sweep import make_sweep
-
-SPACE = {
-    "parameters": {
-        "training.learning_rate": {"low": 1e-5, "high": 1e-2, "log": True},
-        "model.dropout": {"low": 0.0, "high": 0.9},
-        "model.hidden_size": {"choices": [64, 128, 256, 512]},
-        "training.label_smoothing": {"choices": [0.0, 0.1]},
-    }
-}
+from tests.support.made_sweep import SPACE, make_sweep
 
 
 @pytest.fixture
