@@ -15,7 +15,7 @@ each fold. The ways of training:
     threads          five folds in five threads, each with a CUDA stream, on ready batches
 
 Without a GPU, it times the first ways on the CPU and says that nothing ran on a GPU. Use `--small`
-there: a sixteenth of the sizes. It imports neither Ray nor openSMILE.
+there, for about a sixteenth of the sizes. It imports neither Ray nor openSMILE.
 """
 
 import argparse
@@ -315,6 +315,8 @@ def main() -> None:
             )
             process.start()
             process.join()
+            if process.exitcode:  # a crash of the driver prints nothing
+                raise SystemExit(f"{model}, {precision}: the process ended with {process.exitcode}")
 
 
 if __name__ == "__main__":
