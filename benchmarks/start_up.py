@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 
+LIBRARIES = "import optuna, plotly.graph_objects, ray.tune, sklearn.manifold, torch"
+RARELY = f"from ser_orchestrator import collect_rarely; collect_rarely(); {LIBRARIES}"
 COMMANDS = {
     "python, empty": ["-c", "pass"],
     "import orchestrator": ["-c", "import orchestrator"],
@@ -18,6 +20,8 @@ COMMANDS = {
     "ser status, without a sweep": ["-m", "orchestrator.cli", "status", "missing"],
     "import torch": ["-c", "import torch"],
     "import ray": ["-c", "import ray"],
+    "import the libraries of a sweep": ["-c", LIBRARIES],
+    "the same, as `ser` collects garbage": ["-c", RARELY],
 }
 RUNS = 7
 

@@ -3,6 +3,8 @@
 import math
 import time
 from collections.abc import Callable
+from importlib import import_module
+from threading import Thread
 from typing import Any
 
 from orchestrator.config.sections import Configuration
@@ -96,6 +98,9 @@ def events(
             name = f"trial {trial.config['number']} ({trial.config['trial']})"
             narrator.say(f"{name}: {chosen}" if chosen else name)
             live.train(trial.config["trial"])
+            if trial.config["number"] == search.trials - 1:
+                # The report needs it after the search. Until then, this process mostly waits.
+                Thread(target=import_module, args=("sklearn.manifold",), daemon=True).start()
 
         def on_trial_result(
             self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any

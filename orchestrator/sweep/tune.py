@@ -24,6 +24,7 @@ from orchestrator.sweep.tune_compat import (
     configure_tune,
     first_processes_used,
     idle_processes_kept,
+    no_trackers_imported,
 )
 
 
@@ -110,7 +111,7 @@ def tune_trials(
         ),
     )
     try:
-        with narrator.bars(), idle_processes_kept(), ExitStack() as stack:
+        with narrator.bars(), idle_processes_kept(), no_trackers_imported(), ExitStack() as stack:
             if local:
                 stack.enter_context(first_processes_used())
             tuner.fit()

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ray.air._internal import usage
 from ray.tune.execution import tune_controller
 from ray.tune.execution.class_cache import _ActorClassCache
 from ray.tune.progress_reporter import TrialProgressCallback
@@ -191,6 +192,21 @@ def first_processes_used() -> Iterator[None]:
         yield
     finally:
         setattr(tune_controller, name, _ActorClassCache)
+
+
+@contextmanager
+def no_trackers_imported() -> Iterator[None]:
+    """Keep Tune from importing the trackers that are installed, in this context.
+
+    Tune counts the callbacks of each kind for Ray's usage statistics. For that it imports MLflow,
+    Weights & Biases, Comet and Aim, which takes a second.
+    """
+    kept = usage.tag_callbacks
+    usage.tag_callbacks = lambda callbacks: False  # it has recorded nothing
+    try:
+        yield
+    finally:
+        usage.tag_callbacks = kept
 
 
 def process_of(trial: Any) -> str | None:

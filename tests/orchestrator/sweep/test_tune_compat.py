@@ -2,6 +2,8 @@
 
 import inspect
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,23 @@ def test_tune_still_gives_trials_an_environment_of_their_own() -> None:
     assert "runtime_env" not in ours.get(Trainable)._default_options
     assert ours.get(Trainable) is ours.get(Trainable)
     assert tune_controller._ActorClassCache is _ActorClassCache
+
+
+def test_tune_still_imports_trackers_to_count_callbacks() -> None:
+    """In a process of its own, because this one may have imported them already."""
+    code = """
+import sys
+from contextlib import nullcontext
+from ray.tune.tune import air_usage
+from orchestrator.sweep.tune_compat import NoProgress, no_trackers_imported
+for context in (no_trackers_imported(), nullcontext()):
+    with context:
+        air_usage.tag_callbacks([NoProgress()])
+    print("ray.air.integrations.wandb" in sys.modules)
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"], "remove no_trackers_imported"
 
 
 def test_a_searcher_without_state_is_pickled_empty(tmp_path: Path) -> None:
