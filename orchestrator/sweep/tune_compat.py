@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -157,14 +157,19 @@ class IdleProcesses(_ObjectCache):
 
 
 @contextmanager
-def idle_processes_kept() -> Iterator[None]:
-    """Let Tune use `IdleProcesses` in this context."""
-    name = "_ObjectCache"
-    setattr(tune_controller, name, IdleProcesses)
+def _replaced(module: Any, name: str, replacement: Any) -> Iterator[None]:
+    """Let the module's attribute be `replacement` in this context."""
+    kept = getattr(module, name)
+    setattr(module, name, replacement)
     try:
         yield
     finally:
-        setattr(tune_controller, name, _ObjectCache)
+        setattr(module, name, kept)
+
+
+def idle_processes_kept() -> AbstractContextManager[None]:
+    """Let Tune use `IdleProcesses` in this context."""
+    return _replaced(tune_controller, "_ObjectCache", IdleProcesses)
 
 
 class WithoutEnvironment(_ActorClassCache):
@@ -183,30 +188,18 @@ class WithoutEnvironment(_ActorClassCache):
         return self._cache[trainable_cls]
 
 
-@contextmanager
-def first_processes_used() -> Iterator[None]:
+def first_processes_used() -> AbstractContextManager[None]:
     """Let Tune use `WithoutEnvironment` in this context. Only for a local Ray of this driver."""
-    name = "_ActorClassCache"
-    setattr(tune_controller, name, WithoutEnvironment)
-    try:
-        yield
-    finally:
-        setattr(tune_controller, name, _ActorClassCache)
+    return _replaced(tune_controller, "_ActorClassCache", WithoutEnvironment)
 
 
-@contextmanager
-def no_trackers_imported() -> Iterator[None]:
+def no_trackers_imported() -> AbstractContextManager[None]:
     """Keep Tune from importing the trackers that are installed, in this context.
 
     Tune counts the callbacks of each kind for Ray's usage statistics. For that it imports MLflow,
     Weights & Biases, Comet and Aim, which takes a second.
     """
-    kept = usage.tag_callbacks
-    usage.tag_callbacks = lambda callbacks: False  # it has recorded nothing
-    try:
-        yield
-    finally:
-        usage.tag_callbacks = kept
+    return _replaced(usage, "tag_callbacks", lambda callbacks: False)  # it has recorded nothing
 
 
 def process_of(trial: Any) -> str | None:
