@@ -1,14 +1,13 @@
 """Slots that a search keeps busy, and what a trial costs the driver.
 
     python benchmarks/search_scale.py [--trials 10 100 1000] [--slots 8 64 256] [--lag LAG]
-    python benchmarks/search_scale.py --ray [--slots 4]
 
-Training is replaced by time that passes: an epoch lasts one second. The first command simulates the
-slots in one process. The search is the real one (`orchestrator.sweep.search.Search`) with Optuna's
-sampler, the rule of pruning and a ledger in a temporary folder. The clock of the simulation jumps
-to the next end of a trial, and then the CPU time of each decision of the driver is added. So slots
-wait if the driver is slow. A slot is busy from the start of a trial to the end of its last epoch.
-The records of trials are written by the workers of a sweep, so they cost the driver nothing here.
+Training is replaced by time that passes: an epoch lasts one second. The slots are simulated in one
+process. The search is the real one (`orchestrator.sweep.search.Search`) with Optuna's sampler, the
+rule of pruning and a ledger in a temporary folder. The clock of the simulation jumps to the next
+end of a trial, and then the CPU time of each decision of the driver is added. So slots wait if the
+driver is slow. A slot is busy from the start of a trial to the end of its last epoch. The workers
+of a sweep write the records of trials, so these cost the driver nothing here.
 
     equal        30 epochs in each trial, no pruning
     differ by 10 10, 22, 46 or 100 epochs, by the hidden size of the trial, no pruning
@@ -16,16 +15,13 @@ The records of trials are written by the workers of a sweep, so they cost the dr
 
 Columns: the lag of the search; percentage of the slots' time that is busy while trials are left to
 start, and to the end of the search; CPU milliseconds of the driver a trial, on average and for the
-last tenth of the trials; peak memory of the process, and seconds to resume the finished search.
+last tenth of the trials; peak memory of the process; CPU seconds to resume the finished search.
 
-`--ray` runs Ray Tune itself on a cluster of invented CPUs and GPUs, with as many slots as real
-processes as this machine bears, and with epochs of a fraction of a second. It prints trials and
-reports a second, and the CPU time of the driver.
+benchmarks/search_ray.py has the part of Ray Tune.
 """
 
 import argparse
 import heapq
-import json
 import multiprocessing
 import resource
 import tempfile
@@ -74,7 +70,7 @@ class Outcome:
     proposals : the points, in order
     cpu : CPU seconds of the driver for each trial
     memory : peak of the process in bytes
-    resume : seconds to read the finished search again
+    resume : CPU seconds to resume the search, of which every trial is finished
     """
 
     lag: int
@@ -188,11 +184,11 @@ def simulate(
             used = time.process_time() - began
             clock, cpu[number], free = clock + used, cpu[number] + used, free + 1
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        began = time.perf_counter()
+        began = time.process_time()
         again = search()
         again.advance()
         assert again.done
-        resume = time.perf_counter() - began
+        resume = time.process_time() - began
         points = [proposal.hyperparameters for proposal in ledger.proposals()]
     starts, stops = np.array(spans).T
     shares = [
@@ -220,8 +216,8 @@ def print_row(name: str, slots: int, trials: int, lag: int | None) -> None:
 
 def print_simulated(slots: list[int], trials: list[int], lag: int | None) -> None:
     """Print the table of simulated searches, each in a process of its own for its peak memory."""
-    print("| trials | slots | number of trials | lag | busy, % | busy to the end, % |", end="")
-    print(" CPU ms a trial | last tenth | memory, MB | resume, s |")
+    print("| lengths | slots | trials | lag | busy, % | busy to the end, % |", end="")
+    print(" CPU ms a trial | last tenth | memory, MB | resume, CPU s |")
     print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
     fork = multiprocessing.get_context("fork")
     for name in KINDS:
