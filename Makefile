@@ -9,7 +9,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest -n 3 --dist worksteal
 FAULTS := runs/faults.md
 
-.PHONY: demo test test-faults bench s3rver install lint clean
+.PHONY: demo test test-faults bench bench-scale s3rver install lint clean
 
 demo: install
 	$(BIN)/ser demo
@@ -23,6 +23,10 @@ test-faults: install s3rver
 
 bench: install
 	$(BIN)/python benchmarks/all.py
+
+# Minutes to an hour: the claims about hundreds of slots.
+bench-scale: install
+	$(BIN)/python benchmarks/all.py search_scale search_lag
 
 s3rver:
 	@if [ -e .s3rver/installed ]; then :; elif command -v npm > /dev/null; then \

@@ -1,6 +1,7 @@
 """All benchmarks of speed, and the tables of docs/performance.md, which they write.
 
     make bench
+    make bench-scale    # the tables of SCALE, which `make bench` leaves out
     python benchmarks/all.py [NAME ...]     # only some tables
 
 Extraction and epochs use nEMO if SER_NEMO or ../shared/data/nemo is its folder, and made corpora
@@ -24,6 +25,9 @@ PAGE = HERE.parent / "docs" / "performance.md"
 NEMO = Path(os.environ.get("SER_NEMO", HERE.parents[1] / "shared" / "data" / "nemo"))
 
 
+SCALE = ("search_scale", "search_lag")
+
+
 def commands(folder: Path) -> dict[str, list[str]]:
     """Return the script and its arguments of each table."""
     nemo = NEMO / "manifest.csv"
@@ -41,6 +45,8 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "start_up": ["start_up.py"],
         "latency": ["latency.py"],
         "search_rules": ["search_rules.py"],
+        "search_scale": ["search_scale.py"],
+        "search_lag": ["search_lag.py"],
     }
 
 
@@ -75,7 +81,7 @@ def main(wanted: list[str]) -> None:
         if unknown := [table for table in wanted if table not in tables]:
             raise SystemExit(f"no table {unknown[0]}: use {', '.join(tables)}")
         texts = {"machine": machine()}
-        for table in wanted or tables:
+        for table in wanted or [table for table in tables if table not in SCALE]:
             script, *arguments = tables[table]
             print(f"{table}: {script}", file=sys.stderr, flush=True)
             done = subprocess.run(

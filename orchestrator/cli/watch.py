@@ -134,6 +134,7 @@ def _running(row: dict[str, Any], epochs: int) -> str:
 def _time_left(values: dict[str, Any]) -> str:
     seconds = values["seconds_left"]
     if seconds is None:
-        return "not known before a trial has finished"
+        finished = _finished(values)
+        return "not known without a driver" if finished else "not known before a trial has finished"
     hours, minutes = divmod(-(-int(seconds) // 60), 60)
     return f"about {hours} h {minutes:02d} min" if hours else f"about {minutes} min"

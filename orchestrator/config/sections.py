@@ -214,7 +214,12 @@ class GradientTraining(TrainingConfig):
 
 
 class SearchConfig(Section):
-    """Which configurations the sweep tries."""
+    """Which configurations the sweep tries.
+
+    Proposal n uses the results of trials 0 to n - `lag`, so that the same seed gives the same
+    search in any order of events. Without a value, the sweep chooses the lag when it starts
+    (`orchestrator.sweep.search.default_lag`), and its record keeps it.
+    """
 
     decides: ClassVar[str] = "sweep"
 
@@ -224,14 +229,11 @@ class SearchConfig(Section):
     scheduler: Literal["asha", "paired", "none"] = "asha"
     grace_epochs: int = Field(5, ge=1)
     reduction_factor: int = Field(3, ge=2)
+    lag: int | None = Field(None, ge=1)
 
 
 class ClusterConfig(Section):
-    """Which resources a trial uses. Defaults are chosen from the resources of the cluster.
-
-    `concurrent_trials` sets the lag of a sweep that starts: proposal n uses the results of trials 0
-    to n - lag, so that the same seed gives the same search in any order of events.
-    """
+    """Which resources a trial uses. Defaults are chosen from the resources of the cluster."""
 
     decides: ClassVar[str] = "nothing"
 

@@ -38,7 +38,7 @@ class StatusReader:
             trial. Without a driver, the epoch is that of the newest checkpoint
         `fold_epochs` : `done` and `left`, both upper limits: patience and pruning end folds early
         `seconds_left` : estimated, from the mean epochs and the seconds of an epoch of finished
-            trials; None before a trial has finished
+            trials; None before a trial has finished, and if no driver works on the sweep
         `gpus` : GPUs of a trial; None if no driver works on the sweep
         `failures` : `number` and `reason` of the newest failed trials
         """
@@ -60,7 +60,7 @@ class StatusReader:
             row = {"number": proposal.number, "id": proposal.trial, "epoch": epoch}
             running.append(row | {"score": trained.score if trained else None})
         epochs = record.epochs or 1
-        concurrent = live.concurrent if live is not None else record.lag
+        concurrent = None if live is None else live.concurrent
         return {
             "name": record.name,
             "model": record.model,
@@ -109,14 +109,18 @@ class StatusReader:
         return [proposal for proposal in self.proposals if proposal.trial in self.finished]
 
     def _seconds_left(
-        self, record: SweepRecord, running: list[dict[str, Any]], finished: int, concurrent: int
+        self,
+        record: SweepRecord,
+        running: list[dict[str, Any]],
+        finished: int,
+        concurrent: int | None,
     ) -> float | None:
         """Estimated seconds to the end of the search, if its trials take as long as before."""
         measured = [trial for trial in self.finished.values() if trial.epochs and trial.seconds]
         to_start = max(0, record.trials - finished - len(running))
         if not (to_start or running):
             return 0.0
-        if not measured:
+        if not measured or concurrent is None:
             return None
         epochs = sum(trial.epochs for trial in measured)
         mean = epochs / len(measured)

@@ -10,7 +10,7 @@ from features.sets import FeatureConfig
 from features.storage import Storage
 from orchestrator.config import registry
 from orchestrator.config.parsing import wrong_shape
-from orchestrator.config.sections import Configuration, role
+from orchestrator.config.sections import Configuration, SearchConfig, role
 from orchestrator.data.dataset import features_key
 from orchestrator.data.folds import Fold
 from orchestrator.data.prepare import Plan, plan_folds
@@ -45,6 +45,7 @@ def check(configuration: Configuration) -> tuple[Plan, Space]:
             f"Give at most {folds}, or a multiple of {folds}"
         )
     if configuration.search is not None:
+        _check_pruning(configuration.search)
         if configuration.search.scheduler == "paired" and folds < 2:
             raise ConfigError(
                 "search.scheduler: paired compares the folds of trials, but folds.scheme "
@@ -57,6 +58,19 @@ def check(configuration: Configuration) -> tuple[Plan, Space]:
     check_model(configuration, speakers)
     _check_own(configuration, speakers)
     return plan, space
+
+
+def _check_pruning(search: SearchConfig) -> None:
+    """Raise ConfigError for a factor that the scheduler does not read.
+
+    Not part of the section: the record of an earlier sweep may have such a factor.
+    """
+    factor, default = search.reduction_factor, SearchConfig.model_fields["reduction_factor"].default
+    if search.scheduler != "asha" and factor != default:
+        raise ConfigError(
+            f"search.reduction_factor: {factor} has no effect with search.scheduler "
+            f"{search.scheduler}. Remove it, or use asha"
+        )
 
 
 def load_searched(configuration: Configuration) -> Space:

@@ -1,6 +1,6 @@
 """When a trial is pruned: cutoffs by epoch, and the test of a trial's curve against them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -19,27 +19,43 @@ def rungs(search: SearchConfig, epochs: int) -> list[int]:
     return epochs_of_rungs
 
 
-def cutoffs(
-    finished: list[tuple[list[float], bool]], rungs: list[int], factor: int
-) -> dict[int, float]:
+class Asha:
     """ASHA's rule: a trial passes a rung if it is among the best 1 in `factor` that reached it.
 
-    finished : (curve, pruned) of each trial to compare with. The curve of a trial that was not
-        pruned continues with its last score
-    returns : epoch -> score below which a trial is pruned; no rung that no trial has reached
+    Finished trials are added one by one, so that the cost of a further one does not grow.
+
     Source: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", in the stopping
     form. Ours: the compared set is fixed when the trial starts.
     """
-    by_rung = {}
-    for rung in rungs:
-        reached = [
-            curve[min(rung, len(curve)) - 1]
-            for curve, pruned in finished
-            if curve and (len(curve) >= rung or not pruned)
-        ]
-        if reached:
-            by_rung[rung] = float(np.percentile(reached, (1 - 1 / factor) * 100))
-    return by_rung
+
+    def __init__(self, rungs: Iterable[int], factor: int) -> None:
+        self.reached: dict[int, list[float]] = {rung: [] for rung in rungs}
+        self.factor = factor
+
+    def add(self, curve: list[float], pruned: bool) -> None:
+        """Add a trial. The curve of a trial that was not pruned continues with its last score."""
+        for rung, scores in self.reached.items():
+            if curve and (len(curve) >= rung or not pruned):
+                scores.append(curve[min(rung, len(curve)) - 1])
+
+    def cutoffs(self) -> dict[int, float]:
+        """Epoch -> score below which a trial is pruned; no rung that no trial has reached."""
+        percentile = (1 - 1 / self.factor) * 100
+        return {
+            rung: float(np.percentile(scores, percentile))
+            for rung, scores in self.reached.items()
+            if scores
+        }
+
+
+def cutoffs(
+    finished: list[tuple[list[float], bool]], rungs: list[int], factor: int
+) -> dict[int, float]:
+    """The cutoffs of `Asha` from the (curve, pruned) of each trial to compare with."""
+    rule = Asha(rungs, factor)
+    for curve, pruned in finished:
+        rule.add(curve, pruned)
+    return rule.cutoffs()
 
 
 def fold_curves(folds: pa.Table, part: str, metric: str) -> NDArray[np.float64]:
@@ -58,15 +74,10 @@ def fold_curves(folds: pa.Table, part: str, metric: str) -> NDArray[np.float64]:
     return np.maximum.accumulate(held, axis=1)
 
 
-def paired_cutoffs(
-    finished: list[tuple[NDArray[np.float64], bool]], epochs: Iterable[int]
-) -> dict[int, float]:
+class Paired:
     """A trial may be one standard error behind the best trial at the same epoch.
 
-    finished : (scores, pruned) of each trial to compare with; scores as of `fold_curves`, with the
-        same two or more folds. A trial that was not pruned continues with its last scores
-    epochs : epochs at which the trial is compared
-    returns : epoch -> mean over folds below which a trial is pruned; no epoch that no trial reached
+    epochs : the epochs at which a trial is compared, in order
 
     The best trial has the highest mean over folds at this epoch. The standard error is that of the
     mean over folds of a paired difference to this trial: its variance is pooled over all trials. A
@@ -74,23 +85,47 @@ def paired_cutoffs(
     larger, because some folds are harder than others. The rule is ours, as is the limit of one
     standard error.
     """
-    by_epoch = {}
-    for epoch in epochs:
-        reached = np.array(
-            [
-                scores[:, min(epoch, scores.shape[1]) - 1]
-                for scores, pruned in finished
-                if scores.shape[1] >= epoch or not pruned
-            ]
-        )  # (trials, folds)
-        if not len(reached):
-            continue
-        means = reached.mean(axis=1)
-        best = reached[means.argmax()]
-        spread = (reached - best).var(axis=1, ddof=1)  # of the best itself: zero
-        variance = spread.sum() / (len(reached) - 1) if len(reached) > 1 else best.var(ddof=1)
-        by_epoch[epoch] = float(means.max() - np.sqrt(variance / reached.shape[1]))
-    return by_epoch
+
+    def __init__(self, epochs: Sequence[int]) -> None:
+        self.epochs = np.asarray(epochs, dtype=np.int64)
+        self.scores: list[NDArray[np.float64]] = []  # (folds, epochs) of each trial
+        self.reached: list[NDArray[np.bool_]] = []  # (epochs,) whether the trial counts there
+
+    def add(self, scores: NDArray[np.float64], pruned: bool) -> None:
+        """Add a trial. A trial that was not pruned continues with its last scores.
+
+        scores : as of `fold_curves`, with the same two or more folds for each trial
+        """
+        trained = scores.shape[1]
+        self.scores.append(scores[:, np.minimum(self.epochs, trained) - 1])
+        self.reached.append((self.epochs <= trained) | (not pruned))
+
+    def cutoffs(self) -> dict[int, float]:
+        """Epoch -> mean over folds below which a trial is pruned, if a trial reached the epoch."""
+        by_epoch: dict[int, float] = {}
+        if not self.scores:
+            return by_epoch
+        scores, counts = np.array(self.scores), np.array(self.reached)
+        for column, epoch in enumerate(self.epochs.tolist()):
+            reached = np.ascontiguousarray(scores[counts[:, column], :, column])  # (trials, folds)
+            if not len(reached):
+                continue
+            means = reached.mean(axis=1)
+            best = reached[means.argmax()]
+            spread = (reached - best).var(axis=1, ddof=1)  # of the best itself: zero
+            variance = spread.sum() / (len(reached) - 1) if len(reached) > 1 else best.var(ddof=1)
+            by_epoch[epoch] = float(means.max() - np.sqrt(variance / reached.shape[1]))
+        return by_epoch
+
+
+def paired_cutoffs(
+    finished: list[tuple[NDArray[np.float64], bool]], epochs: Sequence[int]
+) -> dict[int, float]:
+    """The cutoffs of `Paired` from the (scores, pruned) of each trial to compare with."""
+    rule = Paired(epochs)
+    for scores, pruned in finished:
+        rule.add(scores, pruned)
+    return rule.cutoffs()
 
 
 def why_pruned(curve: list[float], cutoffs: dict[int, float]) -> str | None:

@@ -87,7 +87,8 @@ def choose_resources(configuration: Configuration, folds: int, started: bool = F
                 f"are up, or set cluster.cpus and cluster.gpus if more nodes start on demand"
             )
         workers = fits
-    return Resources(workers, replicas_of(configuration, folds), share, max(1, fits // workers))
+    concurrent = min(max(1, fits // workers), cluster.concurrent_trials or fits)
+    return Resources(workers, replicas_of(configuration, folds), share, concurrent)
 
 
 def replicas_of(configuration: Configuration, folds: int) -> int:

@@ -31,7 +31,7 @@ from orchestrator.sweep.resources import (
     choose_resources,
     replicas_of,
 )
-from orchestrator.sweep.search import Search, failure_message
+from orchestrator.sweep.search import Search, default_lag, failure_message
 from orchestrator.sweep.tune import tune_trials
 from search_spaces import Space
 
@@ -112,6 +112,13 @@ def run(
             if resources.workers < (wanted := configuration.cluster.workers_per_trial or 0):
                 narrator.say(
                     f"trials resume with {resources.workers} workers, because {wanted} do not fit"
+                )
+            if search.lag < min(resources.concurrent, search.trials):
+                narrator.say(
+                    f"{search.lag} trials at most run at the same time, although "
+                    f"{resources.concurrent} fit, because the lag of the search is {search.lag} "
+                    f"(search.lag): each proposal uses the results of all trials but the newest "
+                    f"{search.lag - 1}"
                 )
             local = connection.open()
             tune_trials(search, configuration, prepared, ledger, resources, code, narrator, local)
@@ -237,9 +244,9 @@ def _open(
     """
     if resources is not None:
         assert configuration.search is not None
-        # Otherwise a large cluster would start all trials at once, and the search could not learn.
-        quarter = max(2, configuration.search.trials // 4)
-        lag = configuration.cluster.concurrent_trials or min(resources.concurrent, quarter)
+        # Of a configured number of slots, so that the search is the same on any cluster.
+        slots = configuration.cluster.concurrent_trials or resources.concurrent
+        lag = configuration.search.lag or default_lag(slots, configuration.search.trials)
         now = _record(configuration, space, prepared, lag)
         ledger.write_sweep(now)
         return now
@@ -253,11 +260,6 @@ def _open(
         )
     for line in identity.differences(record.versions, now.versions):
         narrator.say(f"{line}: trials of both versions may differ in their last bits")
-    if configuration.cluster.concurrent_trials not in (None, record.lag):
-        narrator.say(
-            f"the search keeps its lag: proposals use the results of all trials but the newest "
-            f"{record.lag - 1}"
-        )
     return record
 
 

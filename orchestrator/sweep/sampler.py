@@ -20,12 +20,14 @@ class SeededSampler(BaseSampler):
     """A fresh sampler for each trial, seeded by the trial's number.
 
     The state of one common generator would depend on the number of questions since its creation,
-    and a resumed sweep asks fewer questions.
+    and a resumed sweep asks fewer questions. The search space is derived from the finished trials
+    without randomness. One sampler does this for all trials, because it reads each trial once.
     """
 
     def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
         self._make = make
         self._seed = seed
+        self._infers = make(seed % 2**32)
         self._current: tuple[int, BaseSampler] | None = None
 
     def _sampler(self, trial: optuna.trial.FrozenTrial) -> BaseSampler:
@@ -35,7 +37,7 @@ class SeededSampler(BaseSampler):
         return self._current[1]
 
     def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
-        return self._sampler(trial).infer_relative_search_space(study, trial)
+        return self._infers.infer_relative_search_space(study, trial)
 
     def sample_relative(self, study: Any, trial: Any, search_space: Any) -> Any:
         return self._sampler(trial).sample_relative(study, trial, search_space)

@@ -1,32 +1,45 @@
 """Proposes configurations: Optuna, asked so that its answers do not depend on the order of events.
 
 Proposal n uses the results of trials 0 to n - `lag`, in that order, and a sampler seeded with
-(seed, n). Trial n starts when all those trials are finished. A trial's cutoffs come from the same
-trials. So a search is a function of its seed, its lag and the results of its trials, and on CPUs
-these results are the same bits everywhere. For this reason a resumed sweep ends as if it had never
-been interrupted. With `lag` = 1 the search is strictly sequential. With `lag` = 8, eight trials run
-at the same time, and each uses all earlier results but the newest seven.
+(seed, n). Trial n starts when all those trials are finished and a slot is free. A trial's cutoffs
+come from the same trials. So a search is a function of its seed, its lag and the results of its
+trials, and on CPUs these results are the same bits everywhere. For this reason a resumed sweep ends
+as if it had never been interrupted. With `lag` = 1 the search is strictly sequential. With `lag` =
+16, proposals use all earlier results but the newest 15, and at most 16 trials run at the same time.
+With eight slots, seven of them can then continue while a slow trial runs.
 """
 
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import optuna
-from numpy.typing import NDArray
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from orchestrator.config.sections import Configuration
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import Proposal, TrialRecord
-from orchestrator.sweep.pruning import cutoffs, fold_curves, paired_cutoffs, rungs
+from orchestrator.sweep.pruning import Asha, Paired, fold_curves, rungs
 from orchestrator.sweep.sampler import SAMPLERS, SeededSampler
 from orchestrator.sweep.tune_compat import SearcherWithoutState
 from orchestrator.training import checkpoints
 from search_spaces import Space
+
+
+def default_lag(slots: int, trials: int) -> int:
+    """The lag of a search that sets none.
+
+    slots : trials that can run at the same time
+    trials : trials of the search
+
+    With a lag of `slots`, every slow trial makes others wait. The larger the lag, the fewer results
+    a proposal uses. About 2.25 trials a slot keep slots busy if lengths of trials differ by ten. At
+    least four trials and two fifths of the others use results: otherwise a large cluster would
+    start all trials at once, and the search could not learn. benchmarks/search_scale.py and
+    benchmarks/search_lag.py measured both sides.
+    """
+    return min(slots + 5 * (slots - 1) // 4, max(2, 3 * (trials - 4) // 5))
 
 
 def failure_message(failed: list[TrialRecord]) -> str:
@@ -73,10 +86,11 @@ class Search(SearcherWithoutState):
         self.max_failures = configuration.cluster.max_failures
         self.ledger = ledger
         self.lag = lag
-        self.concurrent = lag  # trials at the same time. With fewer, the search only takes longer
+        self.concurrent = lag  # slots. With fewer, the search only takes longer
         self.resolve = resolve
         ledger.rename_damaged_proposals()
-        points = [proposal.hyperparameters for proposal in ledger.proposals()]
+        self.stored = ledger.proposals()
+        points = [proposal.hyperparameters for proposal in self.stored]
         grid = self.config.sampler == "grid"
         first = space.grid() if grid else [space.first] if space.first else []
         queue = list(taken or [])
@@ -92,9 +106,12 @@ class Search(SearcherWithoutState):
         )
         self.proposed: list[Proposal] = []
         self.finished: dict[int, TrialRecord | None] = {}  # None: the trial left no record
-        self.curves: dict[str, NDArray[np.float64]] = {}  # id -> (folds, epochs) best scores
+        self.unfinished = 0  # the first number that may be missing in `finished`
         self.running: dict[str, int] = {}  # Tune's id -> number
         self.reported = 0  # number of trials whose results Optuna knows
+        self.compared = 0  # number of trials whose curves the rule of pruning knows
+        self.asha = Asha(rungs(self.config, self.epochs), self.config.reduction_factor)
+        self.paired = Paired(range(self.config.grace_epochs, self.epochs))
         self.storage_error: OSError | None = None
 
     @property
@@ -105,14 +122,16 @@ class Search(SearcherWithoutState):
     @property
     def failures(self) -> list[TrialRecord]:
         """The newest trials that failed in a row, before the first unfinished trial."""
+        while self.unfinished in self.finished:
+            self.unfinished += 1
         failed: list[TrialRecord] = []
-        for number in itertools.count():
-            if number not in self.finished:
-                return failed
+        for number in reversed(range(self.unfinished)):
             record = self.finished[number]
             if record is not None:  # an interrupted trial says nothing about its configuration
-                failed = [*failed, record] if record.status == "failed" else []
-        return failed
+                if record.status != "failed":
+                    break
+                failed.append(record)
+        return failed[::-1]
 
     @property
     def hopeless(self) -> bool:
@@ -166,7 +185,8 @@ class Search(SearcherWithoutState):
         chosen = self.optuna.suggest(str(number)) or {}
         _, identity = self.resolve(chosen)
         proposal = Proposal(number=number, trial=identity, hyperparameters=chosen)
-        self.ledger.write_proposal(proposal)
+        if self.stored[number : number + 1] != [proposal]:
+            self.ledger.write_proposal(proposal)
         self.proposed.append(proposal)
         return proposal
 
@@ -183,20 +203,19 @@ class Search(SearcherWithoutState):
 
     def _cutoffs(self, number: int) -> dict[int, float]:
         """Return the cutoffs of trial `number`, from the results that its proposal used."""
-        earlier = [self.finished[n] for n in range(number - self.lag + 1)]
-        scored = [record for record in earlier if record is not None and record.score is not None]
-        if self.config.scheduler == "paired":
-            finished = [(self._fold_curves(each), each.status == "pruned") for each in scored]
-            return paired_cutoffs(finished, range(self.config.grace_epochs, self.epochs))
-        curves = [(record.curve, record.status == "pruned") for record in scored]
-        return cutoffs(curves, rungs(self.config, self.epochs), self.config.reduction_factor)
-
-    def _fold_curves(self, record: TrialRecord) -> NDArray[np.float64]:
-        """Read the curves of a finished trial's folds once."""
-        if record.id not in self.curves:
-            folds = self.ledger.folds(record.id)
-            self.curves[record.id] = fold_curves(folds, self.part, self.selecting)
-        return self.curves[record.id]
+        paired = self.config.scheduler == "paired"
+        for earlier in range(self.compared, number - self.lag + 1):
+            record = self.finished[earlier]
+            if record is None or record.score is None:
+                continue
+            pruned = record.status == "pruned"
+            if paired:
+                folds = self.ledger.folds(record.id)
+                self.paired.add(fold_curves(folds, self.part, self.selecting), pruned)
+            else:
+                self.asha.add(record.curve, pruned)
+        self.compared = max(self.compared, number - self.lag + 1)
+        return self.paired.cutoffs() if paired else self.asha.cutoffs()
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

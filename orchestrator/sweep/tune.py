@@ -2,6 +2,7 @@
 
 import datetime
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.config.parsing import parse
@@ -49,6 +50,7 @@ def tune_trials(
     from ray import tune
 
     configure_tune()
+    resources = replace(resources, concurrent=min(resources.concurrent, search.lag))
     search.concurrent = resources.concurrent
     data = ray.put((prepared.datasets, prepared.folds))
     seed, model = configuration.training.seed, configuration.model.name

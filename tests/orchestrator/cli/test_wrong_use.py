@@ -59,6 +59,12 @@ def case(key: str, *parts: str, **changed: Any) -> Any:
         case("corpus.only", "turn", corpus={"only": {"turn": ["1"]}}),
         case("storage: ", "s4://bucket", storage="s4://bucket"),
         case("cluster.workers_per_trial", "4 workers", cluster={"workers_per_trial": 4}),
+        case(
+            "search.reduction_factor: 4",
+            "no effect with search.scheduler paired",
+            search={"scheduler": "paired", "reduction_factor": 4},
+        ),
+        case("search.lag", "'many'", search={"lag": "many"}),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_key_before_anything_is_written(

@@ -49,6 +49,7 @@ def test_the_keys_that_decide_a_sweep() -> None:
             "scheduler": "asha",
             "grace_epochs": 5,
             "reduction_factor": 3,
+            "lag": None,
         },
         "name": "x",
     }

@@ -94,7 +94,7 @@ def record(configuration: Configuration, **fields: Any) -> SweepRecord:
 
 @pytest.mark.parametrize(
     "values",
-    [*DECISIVE, {"search.sampler": "random"}, {"search.scheduler": "none"}],
+    [*DECISIVE, {"search.sampler": "random"}, {"search.scheduler": "none"}, {"search.lag": 3}],
     ids=lambda values: next(iter(values)),
 )
 def test_a_change_of_a_decisive_key_is_named_with_both_values(
@@ -108,7 +108,7 @@ def test_a_change_of_a_decisive_key_is_named_with_both_values(
 @pytest.mark.parametrize(
     "values",
     [value for value in IRRELEVANT if "name" not in value]
-    + [{"search.trials": 9}, {"corpus.note": "A new remark."}],
+    + [{"search.trials": 9}, {"corpus.note": "A new remark."}, {"cluster.concurrent_trials": 9}],
     ids=lambda values: next(iter(values)),
 )
 def test_other_keys_may_change_under_a_sweeps_name(

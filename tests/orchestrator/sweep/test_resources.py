@@ -73,6 +73,14 @@ def test_workers_that_never_fit_are_refused(cluster: dict[str, Any], message: st
 
 
 @pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize(("limit", "concurrent"), [(None, 4), (3, 3), (9, 4)])
+def test_not_more_trials_run_together_than_fit_or_are_allowed(
+    limit: int | None, concurrent: int
+) -> None:
+    assert choose_resources(searching(concurrent_trials=limit), 3).concurrent == concurrent
+
+
+@pytest.mark.usefixtures("ray_cluster")
 def test_announced_nodes_count() -> None:
     grown = searching(workers_per_trial=12, gpus_per_worker=0.2, cpus=30, gpus=5)
     assert choose_resources(grown, 3) == Resources(12, 4, 0.2, 2)

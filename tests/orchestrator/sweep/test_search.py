@@ -16,7 +16,7 @@ from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import TrialRecord
 from orchestrator.ledger.seals import canonical_json, parquet_bytes, sha256
 from orchestrator.sweep.pruning import why_pruned
-from orchestrator.sweep.search import Search, failure_message
+from orchestrator.sweep.search import Search, default_lag, failure_message
 from search_spaces import Space
 
 EPOCHS = 18
@@ -157,6 +157,53 @@ def test_the_order_in_which_trials_finish_changes_nothing(
     assert any(status == "pruned" for _, status, _ in expected["records"].values())
     for other in ("1", "2", "3", "narrow"):
         assert state(tmp_path / other) == expected
+
+
+def test_the_order_changes_nothing_if_the_lag_is_larger_than_the_number_of_slots(
+    tmp_path: Path,
+) -> None:
+    """Proposals depend on the lag, and not on the slots."""
+    configuration = configure(trials=24)
+    states = []
+    for slots in (1, 3, 7):
+        search = make(tmp_path / str(slots), configuration, 7)
+        search.concurrent = slots
+        assert len(drive(search, slots)) == 24
+        states.append(state(tmp_path / str(slots)))
+    assert states[0] == states[1] == states[2]
+    drive(make(tmp_path / "other", configuration, 3))
+    assert state(tmp_path / "other") != states[0]
+
+
+def test_a_slow_trial_stops_only_its_own_slot_if_the_lag_is_larger_than_the_slots(
+    tmp_path: Path,
+) -> None:
+    """With two slots and a lag of 5, four trials run beside the first; with a lag of 2, one."""
+    for lag, beside in ((5, 4), (2, 1)):
+        search = make(tmp_path / str(lag), configure(), lag)
+        search.concurrent = 2
+        assert search.suggest("slow")["number"] == 0
+        for number in range(1, beside + 1):
+            train(search.ledger, search.suggest(str(number)))
+            search.on_trial_complete(str(number))
+        assert search.suggest("next") is None
+        assert list(search.running) == ["slow"]
+
+
+@pytest.mark.parametrize(
+    ("slots", "trials", "lag"),
+    [
+        pytest.param(1, 50, 1, id="one slot waits for every result"),
+        pytest.param(2, 8, 2, id="the demo"),
+        pytest.param(2, 40, 3, id="two slots"),
+        pytest.param(8, 100, 16, id="eight slots"),
+        pytest.param(256, 1000, 574, id="many slots"),
+        pytest.param(256, 100, 57, id="more slots than the search can use"),
+        pytest.param(8, 1, 2, id="a single trial"),
+    ],
+)
+def test_the_default_lag(slots: int, trials: int, lag: int) -> None:
+    assert default_lag(slots, trials) == lag
 
 
 @pytest.mark.parametrize("scheduler", ["asha", "paired"])
