@@ -231,6 +231,9 @@ class ClusterConfig(Section):
 
     `concurrent_trials` sets the lag of a sweep that starts: proposal n uses the results of trials 0
     to n - lag, so that the same seed gives the same search in any order of events.
+
+    `cache` is a folder of each node, and `cache_gb` the room that features may take there
+    (`features.cache`).
     """
 
     decides: ClassVar[str] = "nothing"
@@ -242,6 +245,8 @@ class ClusterConfig(Section):
     gpus: int | None = Field(None, ge=0)
     trial_minutes: float | None = Field(None, gt=0)
     max_failures: int = Field(5, ge=1)
+    cache: str | None = Field(None, min_length=1)
+    cache_gb: float = Field(100.0, gt=0)
 
     @property
     def can_grow(self) -> bool:
