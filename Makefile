@@ -9,7 +9,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest -n 3 --dist worksteal
 FAULTS := runs/faults.md
 
-.PHONY: demo test test-faults bench s3rver install lint clean
+.PHONY: demo test test-faults bench bench-scale s3rver install lint clean
 
 demo: install
 	$(BIN)/ser demo
@@ -23,6 +23,9 @@ test-faults: install s3rver
 
 bench: install
 	$(BIN)/python benchmarks/all.py
+
+bench-scale: install
+	$(BIN)/python benchmarks/all.py --scale
 
 s3rver:
 	@if [ -e .s3rver/installed ]; then :; elif command -v npm > /dev/null; then \

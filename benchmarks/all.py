@@ -2,6 +2,7 @@
 
     make bench
     python benchmarks/all.py [NAME ...]     # only some tables
+    make bench-scale                        # the tables that take longer
 
 Extraction and epochs use nEMO if SER_NEMO or ../shared/data/nemo is its folder, and made corpora
 otherwise. Use a quiet machine with two cores. The whole takes at most 20 minutes.
@@ -44,6 +45,11 @@ def commands(folder: Path) -> dict[str, list[str]]:
     }
 
 
+def scale_commands() -> dict[str, list[str]]:
+    """Return the script and its arguments of each table of `make bench-scale`."""
+    return {"data_scale": ["data_scale.py"]}
+
+
 def machine() -> str:
     """Describe the machine and the versions."""
     info = Path("/proc/cpuinfo")
@@ -71,7 +77,9 @@ def main(wanted: list[str]) -> None:
     """Run the benchmarks, and write each table as soon as it is there."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
-        tables = commands(Path(name))
+        scale = "--scale" in wanted
+        tables = scale_commands() if scale else commands(Path(name))
+        wanted = [table for table in wanted if table != "--scale"]
         if unknown := [table for table in wanted if table not in tables]:
             raise SystemExit(f"no table {unknown[0]}: use {', '.join(tables)}")
         texts = {"machine": machine()}

@@ -57,7 +57,7 @@ def train(
     """
     datasets, folds = _data(assignment.data[0])
     dataset = datasets[features_key(assignment.configuration.features)]
-    _open_frames(dataset)
+    open_frames(dataset)
     if device.type == "cpu":
         # The number of threads changes the order of sums, and so the bits.
         torch.set_num_threads(1)
@@ -77,8 +77,11 @@ def train(
     )
 
 
-def _open_frames(dataset: Dataset) -> None:
-    """Open the file of this node with the frames, and build it if it is missing."""
+def open_frames(dataset: Dataset) -> None:
+    """Open the file of this node with the frames, and build it if it is missing.
+
+    Raises OSError, so that the trial counts as interrupted: its configuration is not at fault.
+    """
     if isinstance(dataset.frames, CachedFrames):
         try:
             dataset.frames.array()

@@ -8,7 +8,7 @@ import datetime
 import importlib.metadata
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 from features.cache import CachedFrames, folder_of, readable
 from features.storage import Storage
 from orchestrator.config.sections import Configuration, SearchConfig
+from orchestrator.data.dataset import Dataset
 from orchestrator.data.prepare import Plan, Prepared, prepare
 from orchestrator.errors import ConfigError, HopelessError
 from orchestrator.ledger.lease import lease
@@ -119,7 +120,7 @@ def run(
                     f"trials resume with {resources.workers} workers, because {wanted} do not fit"
                 )
             local = connection.open()
-            _place_frames(prepared, local, narrator)
+            place_frames(prepared.datasets.values(), local, narrator)
             tune_trials(search, configuration, prepared, ledger, resources, code, narrator, local)
     interrupted = [number for number, trial in sorted(search.finished.items()) if trial is None]
     if interrupted:
@@ -181,13 +182,13 @@ def _prepare(
     return prepared
 
 
-def _place_frames(prepared: Prepared, local: bool, narrator: Narrator) -> None:
+def place_frames(datasets: Iterable[Dataset], local: bool, narrator: Narrator) -> None:
     """Say how much disk the frames take, and build their files if the trials run on this machine.
 
-    The nodes of a cluster build their own files.
+    The nodes of a cluster build their own files. Raises CacheError if a folder of this machine
+    cannot hold the frames.
     """
-    datasets = prepared.datasets.values()
-    # Datasets of one array share the object.
+    # Datasets of one file share the object.
     files = {id(d.frames): d.frames for d in datasets if isinstance(d.frames, CachedFrames)}
     size = readable(sum(frames.nbytes for frames in files.values()))
     folder = next(iter(files.values())).folder
