@@ -25,7 +25,7 @@ PAGE = HERE.parent / "docs" / "performance.md"
 NEMO = Path(os.environ.get("SER_NEMO", HERE.parents[1] / "shared" / "data" / "nemo"))
 
 
-SCALE = ("search_scale", "search_lag")
+SCALE = ("search_scale", "search_lag", "data_scale")
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
@@ -47,6 +47,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "search_rules": ["search_rules.py"],
         "search_scale": ["search_scale.py"],
         "search_lag": ["search_lag.py"],
+        "data_scale": ["data_scale.py"],
     }
 
 

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from effects import CONTAGION, SPEAKER_STYLE, Effect
 from nemo_models import configuration as nemo_configuration
 from spread import spread
@@ -67,6 +68,7 @@ def write_cases(folder: Path, target: Path, nemo: str | None) -> dict[str, Path]
         fields = {f.name: getattr(data.dataset, f.name) for f in dataclasses.fields(data.dataset)}
         # Earlier commits have the row of the one context turn of each utterance.
         fields |= {name: fields[name].newest for name in ("own", "other")}
+        fields["frames"] = np.asarray(fields["frames"])
         content = (configuration.resolved(), data.folds[0], fields)
         file.write_bytes(pickle.dumps(content))
         files[name] = file

@@ -129,7 +129,7 @@ def write_case(
         "classes": np.array(dataset.classes),
     }
     for name in ("frames", "offsets", "labels", "previous"):
-        arrays[name] = getattr(dataset, name)
+        arrays[name] = np.asarray(getattr(dataset, name))
     for name in ("ids", "speakers"):
         arrays[name] = np.array(getattr(dataset, name))
     for name in ("own", "other"):

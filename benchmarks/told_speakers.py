@@ -27,7 +27,7 @@ def mark_speakers(dataset: Dataset) -> Dataset:
     The bands have deviation 1. Those of ten speakers are four bands apart.
     """
     bands, names = dataset.dims // CHANNELS, sorted(set(dataset.speakers))
-    frames = dataset.frames.copy()
+    frames = np.array(dataset.frames)
     for row, speaker in enumerate(dataset.speakers):
         begin, end = dataset.offsets[row : row + 2]
         frames[begin:end, names.index(speaker) * bands // len(names)] += 3

@@ -39,6 +39,10 @@ class StorageError(OSError):
     """
 
 
+class CacheError(OSError):
+    """A folder that cannot hold the frames of a run."""
+
+
 def shorten(texts: list[str], limit: int = 5, separator: str = ", ") -> str:
     """The first of many texts, and the number of the others, for a message."""
     more = [f"and {len(texts) - limit} more"] if len(texts) > limit else []

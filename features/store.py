@@ -1,7 +1,6 @@
-"""The feature store: extracted features, loaded as one array with offsets."""
+"""The feature store: extracted features, and how a run reads them: frames with offsets."""
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,8 +10,9 @@ import numpy.typing as npt
 from features.errors import FeatureError, shorten
 from features.manifest import Manifest
 from features.sets import FeatureConfig
-from features.shards import Entry, Key, Row, read_values
-from features.statistics import Statistics, merge, normalise, share, statistics_of
+from features.shards import Entry, Key, Row
+from features.source import Source
+from features.statistics import Statistics, merge, share, statistics_of
 from features.storage import Storage
 
 
@@ -34,6 +34,20 @@ class Features:
     """(id, file, reason) of each utterance without features."""
     cut: dict[str, int]
     """id -> frames before pooling, of each utterance of which only `config.cap` frames are kept."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The usable utterances of a manifest, in its order, and the source of their frames.
+
+    The other fields are those of `Features`.
+    """
+
+    ids: list[str]
+    source: Source
+    fingerprint: str
+    errors: list[tuple[str, str, str]]
+    cut: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -72,54 +86,75 @@ class FeatureStore:
             )
         return [known[name] for name in ids]
 
-    def load(self, manifest: Manifest, config: FeatureConfig) -> Features:
-        """Load the features of `manifest`: normalised by speaker if `config` says so, cut, pooled.
+    def layout(self, manifest: Manifest, config: FeatureConfig) -> Layout:
+        """How `manifest` is loaded: normalised by speaker if `config` says so, cut, pooled.
 
         Utterances without features are dropped. `manifest` may be a part of the extracted
         manifest; statistics are then over the usable utterances of this part. With `normalize:
-        train` the frames stay as extracted: `statistics` gives the numbers for each fold.
+        train` the frames stay as extracted: `statistics` gives the numbers for each fold. No shard
+        is read.
 
-        Raises FeatureError if an utterance was not extracted, if `config` belongs to another
-        feature set, if memory is too small, or if a shard was damaged since the extraction.
+        Raises FeatureError if an utterance was not extracted, or if `config` belongs to another
+        feature set.
         """
         if config.name != self.name:
             raise FeatureError(f"the store holds {self.name}: it has no {config.name}")
         rows = self._rows_of(manifest)
         usable = [(row, self.index[Key.of(row)]) for row in rows if not self._error(row)]
         entries = [entry for _, entry in usable]
-        dims, group, cap = config.load().dims, config.group, config.cap
+        group, cap = config.group, config.cap
         speakers = {}
         if group:
             speakers = {name: share(s, group) for name, s in statistics_of(usable).items()}
         kept = [entry.frames if cap is None else min(entry.frames, cap) for entry in entries]
         lengths = [-(-frames // config.pooling) for frames in kept]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        try:
-            frames = np.empty((int(offsets[-1]), dims), np.float32)
-        except MemoryError:
-            raise FeatureError(
-                f"{offsets[-1]} frames of {dims} values do not fit into memory: use a machine with "
-                "more memory, or select a part of the corpus with corpus.only"
-            ) from None
-        by_shard: dict[str, list[int]] = defaultdict(list)
-        for i, entry in enumerate(entries):
-            by_shard[entry.shard].append(i)
-        for shard, members in by_shard.items():
-            values = read_values(self.storage, shard)
-            for i in members:
-                x = values[entries[i].row].values.to_numpy().reshape(-1, dims)[:cap]
-                if group:
-                    speaker = speakers[usable[i][0]["speaker"]]
-                    x = normalise(x, speaker.mean, speaker.deviation)
-                frames[offsets[i] : offsets[i + 1]] = pool(x, config.pooling)
-        ids = [row["id"] for row, _ in usable]
-        fingerprint = _fingerprint(self.extraction, usable)
+        shards = tuple(dict.fromkeys(entry.shard for entry in entries))
+        shard_of = {name: number for number, name in enumerate(shards)}
+        speaker_of = {name: number for number, name in enumerate(speakers)}
+        places = [(shard_of[entry.shard], entry.row) for entry in entries]
+        source = Source(
+            storage=self.storage,
+            extraction=self.extraction,
+            shards=shards,
+            places=np.asarray(places, dtype=np.int64).reshape(-1, 2),
+            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            dims=config.load().dims,
+            cap=cap,
+            pooling=config.pooling,
+            speakers=np.asarray(
+                [speaker_of.get(row["speaker"], -1) for row, _ in usable], np.int64
+            ),
+            statistics=tuple(speakers.values()),
+        )
         cut = {
             row["id"]: entry.frames
             for row, entry in usable
             if cap is not None and entry.frames > cap
         }
-        return Features(ids, frames, offsets, fingerprint, self.errors(rows), cut)
+        ids = [row["id"] for row, _ in usable]
+        fingerprint = _fingerprint(self.extraction, usable)
+        return Layout(ids, source, fingerprint, self.errors(rows), cut)
+
+    def load(self, manifest: Manifest, config: FeatureConfig) -> Features:
+        """Load the features of `manifest` into memory, as its `layout` says.
+
+        Raises FeatureError as `layout` does, if memory is too small, or if a shard was damaged
+        since the extraction.
+        """
+        layout = self.layout(manifest, config)
+        source = layout.source
+        try:
+            frames = np.empty(source.shape, np.float32)
+        except MemoryError:
+            raise FeatureError(
+                f"{source.shape[0]} frames of {source.dims} values do not fit into memory: use a "
+                "machine with more memory, or select a part of the corpus with corpus.only"
+            ) from None
+        for i, values in source.utterances():
+            frames[source.offsets[i] : source.offsets[i + 1]] = values
+        return Features(
+            layout.ids, frames, source.offsets, layout.fingerprint, layout.errors, layout.cut
+        )
 
     def statistics(self, parts: Mapping[str, Sequence[str]]) -> dict[str, Statistics]:
         """The statistics over all frames of the utterances of each part, whose ids are given.
@@ -138,18 +173,6 @@ def _fingerprint(extraction: str, usable: list[tuple[Row, Entry]]) -> str:
         parts = (row["id"], row["speaker"], entry.audio, row["start"], row["end"])
         digest.update(repr(parts).encode())
     return digest.hexdigest()
-
-
-def pool(frames: npt.NDArray[np.floating], size: int) -> npt.NDArray[np.floating]:
-    """Average each `size` frames: (n, dims) to (ceil(n / size), dims).
-
-    The last group is averaged over the frames that it has. Size 1 returns `frames` itself.
-    """
-    if size == 1:
-        return frames
-    starts = np.arange(0, len(frames), size)
-    counts = np.minimum(size, len(frames) - starts)
-    return np.add.reduceat(frames, starts, axis=0, dtype=np.float64) / counts[:, None]
 
 
 def check_errors(store: FeatureStore, config: FeatureConfig) -> None:

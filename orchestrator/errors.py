@@ -12,7 +12,8 @@
     ├── ClusterError       1  Ray does not start or answer, or cannot run this program
     ├── HopelessError      1  too many trials in a row failed
     ├── DependencyError    1  an optional package is missing
-    └── StorageError       1  the storage cannot be read or written
+    ├── StorageError       1  the storage cannot be read or written
+    └── CacheError         1  a node's folder cannot hold the frames of the features
 
 The number is the exit code of `ser`.
 """
@@ -77,6 +78,10 @@ class StorageError(SerError):
     """The storage cannot be read or written."""
 
 
+class CacheError(SerError):
+    """A folder of a node cannot hold the frames of the features."""
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Raise the errors of `features` and `search_spaces`, and OSErrors, as errors of this tree.
@@ -88,6 +93,7 @@ def translated() -> Iterator[None]:
 
     kinds: dict[type[Exception], type[SerError]] = {
         features.StorageError: StorageError,
+        features.CacheError: CacheError,
         features.FeatureError: FeatureError,
         features.DependencyError: DependencyError,
         features.FolderError: FolderError,
@@ -113,8 +119,8 @@ def finished_trials_kept() -> Iterator[None]:
         yield
     except features.FolderError:
         raise
-    except features.StorageError as error:
-        raise features.StorageError(f"{error}. {kept}") from error
+    except (features.StorageError, features.CacheError) as error:
+        raise type(error)(f"{error}. {kept}") from error
     except OSError as error:
         # Ray writes to the storage by itself, and uses other files and sockets too.
         reason = f"{type(error).__name__}: {str(error).strip()}"

@@ -1,7 +1,9 @@
 """Fixtures of several packages: a local Ray, a spoken corpus, real speech."""
 
 import os
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray 2.60 adds 15 to the niceness of its workers (ray-project/ray#24928). Beside other busy test
 # processes, they get a thirtieth of a core, and the import of transformers takes minutes.
 os.environ.setdefault("RAY_worker_niceness", "0")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_frames_left() -> Iterator[None]:
+    """Remove the files of frames that the tests have left in the folder for temporary files."""
+    began = int(time.time())
+    yield
+    from features.cache import folder_of, remove_unused
+
+    for path in folder_of(None).glob("frames-*"):
+        with suppress(FileNotFoundError):  # removed by another test process
+            if path.stat().st_mtime >= began:
+                remove_unused(path)
 
 
 @pytest.fixture(scope="session")

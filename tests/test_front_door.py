@@ -47,7 +47,7 @@ def test_every_error_is_in_the_tree_with_its_exit_code() -> None:
     tree = (errors.__doc__ or "").splitlines()
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     kinds = [kind for kind in kinds if issubclass(kind, Exception)]
-    assert len(kinds) == 13
+    assert len(kinds) == 14
     for kind in kinds:
         assert issubclass(kind, errors.SerError)
         (line,) = [line for line in tree if kind.__name__ in line.split()]
@@ -75,6 +75,7 @@ def test_a_notebook_gets_errors_of_the_tree(tmp_path: Path) -> None:
         pytest.param(features.DependencyError("x"), errors.DependencyError, id="package"),
         pytest.param(features.FolderError("x"), errors.FolderError, id="folder"),
         pytest.param(features.StorageError("x"), errors.StorageError, id="storage"),
+        pytest.param(features.CacheError("x"), errors.CacheError, id="frames"),
         pytest.param(SpaceError("x"), errors.ConfigError, id="search space"),
         pytest.param(PermissionError("x"), errors.SerError, id="operating system"),
     ],
@@ -95,6 +96,12 @@ def test_errors_of_other_packages_become_errors_of_the_tree(
             errors.StorageError,
             "cannot write x. Finished trials are kept: fix the problem, then run the same command",
             id="our storage",
+        ),
+        pytest.param(
+            features.CacheError("x is full"),
+            errors.CacheError,
+            "x is full. Finished trials are kept: fix the problem, then run the same command",
+            id="the folder of the frames",
         ),
         pytest.param(
             OSError("listing failed\n"),  # pyarrow's, in a process of Ray

@@ -233,7 +233,11 @@ class SearchConfig(Section):
 
 
 class ClusterConfig(Section):
-    """Which resources a trial uses. Defaults are chosen from the resources of the cluster."""
+    """Which resources a trial uses. Defaults are chosen from the resources of the cluster.
+
+    `cache` is a folder of each node, and `cache_gb` the room that features may take there
+    (`features.cache`).
+    """
 
     decides: ClassVar[str] = "nothing"
 
@@ -244,6 +248,8 @@ class ClusterConfig(Section):
     gpus: int | None = Field(None, ge=0)
     trial_minutes: float | None = Field(None, gt=0)
     max_failures: int = Field(5, ge=1)
+    cache: str | None = Field(None, min_length=1)
+    cache_gb: float = Field(100.0, gt=0)
 
     @property
     def can_grow(self) -> bool:

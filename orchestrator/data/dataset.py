@@ -1,4 +1,8 @@
-"""The corpus as training reads it: features, labels and context turns in plain arrays."""
+"""The corpus as training reads it: features, labels and context turns.
+
+The features of a run are in a file that the processes of a node share (`features.cache`). A dataset
+that is pickled, as on the way to a worker, has no frames: the worker opens the file of its node.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -8,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from features.cache import CachedFrames
 from features.context import Turns
 from features.sets import FeatureConfig
 from features.statistics import Statistics
@@ -42,10 +47,11 @@ class Pieces(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """All data that training reads, in arrays that the workers of a node share.
+    """All data that training reads.
 
-    frames : (frames, dims) float32, utterance after utterance. They are normalised, except for the
-        values `train` and `none` of `features.normalize`
+    frames : (frames, dims) float32, utterance after utterance: an array, or a file that all workers
+        of a node share. They are normalised, except for the values `train` and `none` of
+        `features.normalize`
     offsets : (utterances + 1,) int64; utterance i is frames[offsets[i]:offsets[i + 1]]
     segment : frames of a segment; only an utterance with fewer frames has a shorter one. None:
         whole utterances
@@ -62,7 +68,7 @@ class Dataset:
     copy : `frames` on a GPU; None if batches are made on the host
     """
 
-    frames: NDArray[np.float32]
+    frames: NDArray[np.float32] | CachedFrames
     offsets: Indices
     segment: int | None
     labels: Indices
@@ -88,7 +94,7 @@ class Dataset:
         free, _ = torch.cuda.mem_get_info(device)
         if self.frames.nbytes > GPU_SHARE * free:
             return self
-        return replace(self, copy=torch.tensor(self.frames, device=device))
+        return replace(self, copy=torch.tensor(np.asarray(self.frames), device=device))
 
     @property
     def dims(self) -> int:
@@ -152,8 +158,11 @@ class Dataset:
             flat.index_copy_(0, target, self.copy.index_select(0, source))
             return Padded(flat.unflatten(0, (-1, time)), torch.from_numpy(lengths))
         values = np.zeros((len(lengths), time, self.dims), np.float32)
+        array = np.asarray(self.frames)
         for i, place, start, length in zip(
             owner, places, pieces.starts, pieces.lengths, strict=True
         ):
-            values[i, place : place + length] = self.frames[start : start + length]
+            values[i, place : place + length] = array[start : start + length]
+        if isinstance(self.frames, CachedFrames):
+            self.frames.release()
         return Padded(torch.from_numpy(values), torch.from_numpy(lengths))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,14 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features import pool
+from features.cache import CachedFrames
 from features.context import ABSENT, Indices, Turns, previous_turns, random_turns, turns_before
 from features.copies import content_numbers
 from features.extract import Compute, extract, extraction_hash
-from features.manifest import Manifest
 from features.sets import FeatureConfig
 from features.sets.base import by_speaker
 from features.storage import Storage
-from features.store import Features, FeatureStore, check_errors
+from features.store import FeatureStore, Layout, check_errors
 from orchestrator.config import registry
 from orchestrator.config.sections import Configuration
 from orchestrator.data.audit import AuditError, audit
@@ -158,7 +159,9 @@ def prepare(
     progress: Callable[[int, int, str | None], None],
     compute: Compute = pool.compute,
 ) -> Prepared:
-    """Extract the features that are missing, and put all data into arrays.
+    """Extract the features that are missing, and put all data but the frames into arrays.
+
+    Frames are read from a file, which a process makes at its first read (`features.cache`).
 
     compute : who extracts: processes of this machine, or Ray's workers (`features.extract.extract`)
 
@@ -199,15 +202,19 @@ def prepare(
     before = previous_turns(*_conversation(manifest.table))
     previous = np.stack([label_or_none[place[turns.newest[kept]]] for turns in before])
     parts = {fold.name: [ids[row] for row in fold.train] for fold in plan.folds}
-    loaded: dict[str, Features] = {}
+    loaded: dict[str, tuple[Layout, CachedFrames]] = {}
     datasets, fingerprints = {}, {}
     for config in plan.features:
         store, feature_set = stores[extraction_hash(config)], config.load()
         key = features_key(config)
-        features = _load(store, corpus.manifest, config, loaded)
+        form = _form(config)
+        if form not in loaded:
+            layout = store.layout(corpus.manifest, config)
+            loaded[form] = layout, _cached(layout, configuration)
+        layout, frames = loaded[form]
         datasets[key] = Dataset(
-            frames=features.frames,
-            offsets=features.offsets,
+            frames=frames,
+            offsets=layout.source.offsets,
             segment=config.cut,
             labels=corpus.labels,
             own=plan.own,
@@ -220,13 +227,13 @@ def prepare(
             picture=feature_set.picture,
             statistics=store.statistics(parts) if config.normalize == "train" else {},
         )
-        fingerprints[key] = _fingerprint(features, datasets[key])
+        fingerprints[key] = _fingerprint(layout, datasets[key])
     summary = summarise_corpus(
         configuration.corpus.name, corpus.manifest, corpus.labels, corpus.classes, audio=False
     )
     notes = [*plan.notes, *copies, *_error_notes(list(stores.values()), len(failed))]
     for config in plan.features:
-        cut, cap = loaded[_form(config)].cut, config.cap
+        cut, cap = loaded[_form(config)][0].cut, config.cap
         if cut and cap is not None:
             note = _cut_note(cut, cap, len(ids), config.load().rate)
             notes += [note] if note not in notes else []
@@ -234,28 +241,27 @@ def prepare(
 
 
 def _form(config: FeatureConfig) -> str:
-    """What decides the arrays that a store loads.
+    """What decides the frames that a store gives.
 
-    There is one array for each normalisation by speaker, because z-scores are rounded after
-    pooling. `train` and `none` share an array.
+    There is one file for each normalisation by speaker, because z-scores are rounded after
+    pooling, and cost more than a batch of a GPU has time for. `train` and `none` share a file.
     """
     options = config.model_dump(mode="json", exclude={"normalize", "max_errors"})
     return json.dumps([options, config.group])
 
 
-def _load(
-    store: FeatureStore, manifest: Manifest, config: FeatureConfig, loaded: dict[str, Features]
-) -> Features:
-    """The features of a section `features`, from `loaded` if an equal array is there already."""
-    form = _form(config)
-    if form not in loaded:
-        loaded[form] = store.load(manifest, config)
-    return loaded[form]
+def _cached(layout: Layout, configuration: Configuration) -> CachedFrames:
+    """The frames of a layout, in the folder that the configuration names."""
+    cluster = configuration.cluster
+    folder = cluster.cache
+    if folder is not None and not folder.startswith("~"):
+        folder = os.path.abspath(folder)  # workers may have another working directory
+    return CachedFrames(layout.source, folder, int(cluster.cache_gb * 1e9))
 
 
-def _fingerprint(features: Features, dataset: Dataset) -> str:
+def _fingerprint(layout: Layout, dataset: Dataset) -> str:
     """SHA-1 of all data that a trial reads or writes down."""
-    fingerprint = hashlib.sha1(features.fingerprint.encode())
+    fingerprint = hashlib.sha1(layout.fingerprint.encode())
     for array in (dataset.labels, *dataset.own, *dataset.other, dataset.previous):
         fingerprint.update(array.astype("<i8").tobytes())
     fingerprint.update("\0".join(dataset.classes).encode())

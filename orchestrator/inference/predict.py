@@ -12,8 +12,8 @@ import torch
 
 from features.context import Turns, random_turns, turns_before
 from features.sets import FeatureConfig
+from features.source import pool
 from features.statistics import Statistics, merge, normalise, share
-from features.store import pool
 from orchestrator.config import registry
 from orchestrator.data.dataset import Dataset
 from orchestrator.inference.model import SpeechModel

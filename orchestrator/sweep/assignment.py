@@ -13,6 +13,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from features.cache import CachedFrames
+from features.errors import CacheError, FeatureError
 from features.storage import Storage
 from orchestrator.config.sections import Configuration
 from orchestrator.data.dataset import Dataset, features_key
@@ -50,10 +52,12 @@ def train(
 ) -> None:
     """Train the folds of this process, one of `size`, to the end of the trial.
 
-    Several processes need a `torch.distributed` process group.
+    Several processes need a `torch.distributed` process group. Raises OSError if this node cannot
+    hold the frames, or cannot read them from the storage.
     """
     datasets, folds = _data(assignment.data[0])
     dataset = datasets[features_key(assignment.configuration.features)]
+    open_frames(dataset)
     if device.type == "cpu":
         # The number of threads changes the order of sums, and so the bits.
         torch.set_num_threads(1)
@@ -71,6 +75,18 @@ def train(
         report,
         world,
     )
+
+
+def open_frames(dataset: Dataset) -> None:
+    """Open the file of this node with the frames, and build it if it is missing.
+
+    Raises OSError, so that the trial counts as interrupted: its configuration is not at fault.
+    """
+    if isinstance(dataset.frames, CachedFrames):
+        try:
+            dataset.frames.array()
+        except FeatureError as error:  # a damaged shard is no failure of the trial
+            raise CacheError(str(error)) from error
 
 
 @lru_cache(maxsize=1)

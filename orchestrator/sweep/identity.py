@@ -20,8 +20,10 @@ from search_spaces import Space
 
 CODE = {
     "features": (
+        "features/cache.py",
         "features/sets/*.py",
         "features/shards.py",
+        "features/source.py",
         "features/statistics.py",
         "features/store.py",
     ),

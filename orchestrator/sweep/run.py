@@ -7,14 +7,17 @@ finished trials, and resumes the others from their checkpoints. Tune's own files
 import datetime
 import importlib.metadata
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from features.cache import CachedFrames, folder_of, readable
 from features.storage import Storage
 from orchestrator.config.sections import Configuration, SearchConfig
+from orchestrator.data.dataset import Dataset
 from orchestrator.data.prepare import Plan, Prepared, prepare
 from orchestrator.errors import ConfigError, HopelessError
 from orchestrator.ledger.lease import lease
@@ -36,6 +39,9 @@ from orchestrator.sweep.tune import tune_trials
 from search_spaces import Space
 
 VERSIONS = ("ser-orchestrator", "torch", "ray", "optuna", "opensmile", "numpy", "scikit-learn")
+
+QUIET_S = 2.0
+"""Seconds for which the frames are put into their file without a bar."""
 
 
 def ledger_of(configuration: Configuration, fork: str | None = None) -> Ledger:
@@ -121,6 +127,7 @@ def run(
                     f"{search.lag - 1}"
                 )
             local = connection.open()
+            place_frames(prepared.datasets.values(), local, narrator)
             tune_trials(search, configuration, prepared, ledger, resources, code, narrator, local)
     interrupted = [number for number, trial in sorted(search.finished.items()) if trial is None]
     if interrupted:
@@ -180,6 +187,32 @@ def _prepare(
         if note not in plan.notes:
             narrator.say(note)
     return prepared
+
+
+def place_frames(datasets: Iterable[Dataset], local: bool, narrator: Narrator) -> None:
+    """Say how much disk the frames take, and build their files if the trials run on this machine.
+
+    The nodes of a cluster build their own files. Raises CacheError if a folder of this machine
+    cannot hold the frames.
+    """
+    # Datasets of one file share the object.
+    files = {id(d.frames): d.frames for d in datasets if isinstance(d.frames, CachedFrames)}
+    size = readable(sum(frames.nbytes for frames in files.values()))
+    folder = next(iter(files.values())).folder
+    if not local:
+        place = folder or "the folder for temporary files"
+        narrator.say(f"features: {size} in {place} of each node that trains")
+    else:
+        narrator.say(f"features: {size} in {folder_of(folder)}")
+        began = time.monotonic()
+
+        def show(done: int, total: int) -> None:
+            if time.monotonic() - began > QUIET_S:
+                narrator.bar("frames", done, total)
+
+        with narrator.bars():
+            for frames in files.values():
+                frames.array(show)
 
 
 def _take(

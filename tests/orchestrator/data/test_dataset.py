@@ -1,13 +1,19 @@
 """Utterances as pieces and as padded batches."""
 
 import dataclasses
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from features import cache
+from features.cache import CachedFrames
 from features.context import Turns
 from orchestrator.data.dataset import Dataset
+from orchestrator.training.batches import make_batch
+from tests.support.stores import made_source
 
 
 def test_the_last_utterance_has_all_its_frames(dataset: Dataset) -> None:
@@ -63,6 +69,40 @@ def test_segments_cover_each_utterance_in_order_and_the_last_one_is_full(
     for values, start, length in zip(batch.values.numpy(), *pieces[1:], strict=True):
         assert np.array_equal(values[:length], cut.frames[start : start + length])
         assert (values[length:] == 0).all()
+
+
+def test_frames_from_a_file_give_the_batches_of_an_array(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the pages of the file stay mapped or not. A pickled dataset has no frames."""
+    source, frames = made_source(tmp_path / "store")
+    labels = np.arange(len(source.offsets) - 1)
+    turns = Turns.of(np.asarray([2, 2, 5]), np.asarray([0, 1, 3]), len(labels))
+    data = Dataset(
+        frames=frames,
+        offsets=source.offsets,
+        segment=7,
+        labels=labels,
+        own=turns,
+        other=turns,
+        previous=np.full((2, len(labels)), -1),
+        ids=[str(row) for row in labels],
+        speakers=["s"] * len(labels),
+        classes=("a",),
+    )
+    cached = CachedFrames(source, str(tmp_path / "cache"), 10**9)
+    sent = pickle.dumps(dataclasses.replace(data, frames=cached))
+    assert len(sent) < frames.nbytes / 2
+    rows = labels[::-2]
+    expected = make_batch(data, data.pieces(rows))
+    for large in (10**9, 0):
+        monkeypatch.setattr(cache, "LARGE", large)
+        of_file = pickle.loads(sent)  # noqa: S301
+        for _ in range(2):
+            batch = make_batch(of_file, of_file.pieces(rows))
+            for got, want in zip(batch[:3], expected[:3], strict=True):
+                assert torch.equal(got.values, want.values)
+                assert torch.equal(got.lengths, want.lengths)
 
 
 def test_pieces_from_a_copy_are_those_from_the_host(dataset: Dataset) -> None:

@@ -12,6 +12,7 @@ import pyarrow.csv as pacsv
 import pytest
 import soundfile
 
+from features.cache import CachedFrames
 from features.context import previous_turns, random_turns, turns_before
 from features.corpora import CORPORA
 from features.storage import Storage
@@ -100,6 +101,9 @@ def test_data_are_read_once_and_put_into_arrays(corpus: Path, calls: Counter[str
     # One utterance is dropped, so the folds are made and audited again.
     assert calls == {"read": 1, "make": 2, "audit": 2}
     check_arrays(iaan)
+    # A worker gets no frames, and the driver has none.
+    assert isinstance(iaan.dataset.frames, CachedFrames)
+    assert iaan.dataset.frames._map is None
     assert len(iaan.notes) == len(iaan.audit.notes) + 1
     assert iaan.notes[-1].startswith(f"1 utterances have no features: {BROKEN}.wav: ")
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from features.store import pool
+from features.source import pool
 
 FRAMES = arrays.arrays(
     np.float32,
