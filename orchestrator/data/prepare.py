@@ -218,6 +218,7 @@ def prepare(
             classes=corpus.classes,
             groups=feature_set.groups,
             picture=feature_set.picture,
+            frame=config.pooling / feature_set.rate,
             statistics=store.statistics(parts) if config.normalize == "train" else {},
         )
         fingerprints[key] = _fingerprint(features, datasets[key])
