@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,7 +30,7 @@ from orchestrator.data.folds import Fold, make_folds
 from orchestrator.data.schemes import SCHEMES
 from orchestrator.data.statistics import summarise_corpus
 from orchestrator.errors import ConfigError
-from orchestrator.ledger.records import Audit, CorpusSummary
+from orchestrator.ledger.records import Audit, CorpusSummary, FeatureFiles
 
 
 @dataclass(frozen=True)
@@ -232,6 +232,16 @@ def prepare(
             note = _cut_note(cut, cap, len(ids), config.load().rate)
             notes += [note] if note not in notes else []
     return Prepared(datasets, plan.folds, fingerprints, summary, plan.audit, notes)
+
+
+def feature_files(sets: Iterable[FeatureConfig]) -> list[FeatureFiles]:
+    """The files that these feature sets name, each once, for the sweep's record."""
+    found: list[FeatureFiles] = []
+    for config in sets:
+        if files := config.files():
+            entry = FeatureFiles(files=files, contents=list(config.load().contents))
+            found += [] if entry in found else [entry]
+    return found
 
 
 def _form(config: FeatureConfig) -> str:

@@ -15,14 +15,14 @@ from typing import Any
 
 from features.storage import Storage
 from orchestrator.config.sections import Configuration, SearchConfig
-from orchestrator.data.prepare import Plan, Prepared, prepare
+from orchestrator.data.prepare import Plan, Prepared, feature_files, prepare
 from orchestrator.errors import ConfigError, HopelessError
 from orchestrator.ledger.lease import lease
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import FoldSizes, SweepRecord, Taken
 from orchestrator.progress import Narrator
 from orchestrator.sweep import identity
-from orchestrator.sweep.check import check, storage_of
+from orchestrator.sweep.check import check, searched_features, storage_of
 from orchestrator.sweep.connection import Connection
 from orchestrator.sweep.fork import copy_trials, valid_trials
 from orchestrator.sweep.resources import (
@@ -286,6 +286,7 @@ def _record(
         code=identity.code(configuration, space),
         commit=_commit(),
         notes=[note for note in (configuration.corpus.note, *prepared.notes) if note],
+        feature_files=feature_files(searched_features(configuration, space)),
     )
 
 
