@@ -85,20 +85,17 @@ def test_a_sweep_needs_the_encoder_that_trained_it(
 def test_an_export_names_the_encoder_and_never_opens_its_path(
     sweep: OpenedSweep, folder: Path, samples: np.ndarray, tmp_path: Path
 ) -> None:
-    shutil.copytree(folder / "copy", folder / "encoder")
-    try:
-        export_model(sweep, str(tmp_path))
-        expected = load_model(sweep).predict(samples, RATE)
-        card = (tmp_path / "README.md").read_text(encoding="utf-8")
-        assert 'load_model("THIS FOLDER", features={"encoder": "PATH"})' in card
-        assert "ser predict THIS_FOLDER FILE... --feature encoder=PATH`" in card
-        assert "needs the pretrained encoder that trained it, which is not part of it" in card
-        assert "a licence of its own" in card
-        with pytest.raises(ConfigError, match=r"features\.encoder names a file .* is not opened"):
-            load_model(str(tmp_path))
-    finally:
-        shutil.rmtree(folder / "encoder")
-    loaded = load_model(str(tmp_path), features={"encoder": str(folder / "copy")})
+    copy = {"encoder": str(folder / "copy")}
+    export_model(sweep, str(tmp_path), features=copy)
+    expected = load_model(sweep, features=copy).predict(samples, RATE)
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert 'load_model("THIS FOLDER", features={"encoder": "PATH"})' in card
+    assert "ser predict THIS_FOLDER FILE... --feature encoder=PATH`" in card
+    assert "needs the pretrained encoder that trained it, which is not part of it" in card
+    assert "a licence of its own" in card
+    with pytest.raises(ConfigError, match=r"features\.encoder names a file .* is not opened"):
+        load_model(str(tmp_path))
+    loaded = load_model(str(tmp_path), features=copy)
     assert loaded.predict(samples, RATE) == pytest.approx(expected, abs=1e-6)
     for place, reason in (("other", "has other contents than"), ("x", "does not exist")):
         with pytest.raises(FeatureError, match=rf"/{place}' {reason}.*--feature encoder=PATH"):
