@@ -146,6 +146,17 @@ class Space(BaseModel):
         opening = self._opening(name)
         return [{**opening, name: value} for value in self.parameters[name].samples()]
 
+    def extremes(self) -> list[dict[str, Any]]:
+        """Two points: each open parameter has its first sample, and its last one.
+
+        For ranges, these are the smallest values and the largest values.
+        """
+
+        def at(end: int) -> dict[str, Any]:
+            return self._point(lambda name: self.parameters[name].samples()[end])
+
+        return [at(0), at(-1)]
+
     def _opening(self, name: str) -> dict[str, Any]:
         point: dict[str, Any] = {}
         names = list(self.parameters)

@@ -112,6 +112,8 @@ class FeatureSet:
         that cannot be used. It may build what it needs, once a process, at the first call
     dims : columns of a frame
     shape : what an utterance is; `vector` has one row
+    contents : the digests of the files that the options name (`FeatureConfig.files`). A model that
+        was trained with the set works with the same contents only
     identity : the texts that decide extracted values, beside the name, the options with the marker
         `EXTRACTED` and `features.extract.EXTRACTION_VERSION`
     picture : the columns that show an utterance to people: a spectrogram, or a curve. None: there
@@ -130,6 +132,7 @@ class FeatureSet:
     picture: slice | None = None
     groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     rate: float = FRAMES_PER_SECOND
+    contents: tuple[str, ...] = ()
     ready: Callable[[], object] = lambda: None
     gpu: float = 0.0
 

@@ -78,6 +78,7 @@ class EncoderConfig(FeatureConfig):
             dims=dims,
             shape=shape,
             identity=lambda: (*description.contents, *versions(*description.libraries)),
+            contents=description.contents,
             groups=groups or {},
             rate=SAMPLE_RATE / (description.stride or SAMPLE_RATE),
             ready=lambda: encoders.load(description, self.device),

@@ -161,6 +161,7 @@ class OpenSmileConfig(FeatureConfig):
             return finite(values, opensmile.feature_names)
 
         identity = versions("opensmile")
+        contents = (digest,) if digest else ()
         if level == "func":
             emobase = self.feature_set == "emobase"
             return FeatureSet(
@@ -168,6 +169,7 @@ class OpenSmileConfig(FeatureConfig):
                 dims=named.functionals,
                 shape="vector",
                 identity=lambda: (digest, *identity),
+                contents=contents,
                 groups=emobase_functionals.GROUPS if emobase else {},
             )
         return FeatureSet(
@@ -175,6 +177,7 @@ class OpenSmileConfig(FeatureConfig):
             dims=named.descriptors,
             shape="frames",
             identity=lambda: (digest, *identity),
+            contents=contents,
             picture=slice(named.energy, named.energy + 1),
             rate=rate,
         )

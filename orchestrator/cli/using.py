@@ -12,6 +12,21 @@ from orchestrator.errors import SerError, UsageError
 Refitted = Annotated[
     bool, typer.Option("--refit", help="The networks of `ser refit`, not those of the folds.")
 ]
+Places = Annotated[
+    list[str],
+    typer.Option(metavar="KEY=VALUE", help="An encoder's place, as in encoder=FOLDER."),
+]
+
+
+def _places(given: list[str]) -> dict[str, str]:
+    """The options of features that name files, from `--feature KEY=VALUE`. Raises UsageError."""
+    files = {}
+    for text in given:
+        key, sign, value = text.partition("=")
+        if not (key and sign and value):
+            raise UsageError(f"--feature: {text!r} is not KEY=VALUE, as in encoder=FOLDER")
+        files[key] = value
+    return files
 
 
 def predict(
@@ -29,10 +44,7 @@ def predict(
     ] = None,
     trial: Annotated[str | None, typer.Option(help="A trial's id; by default the best.")] = None,
     refit: Refitted = False,
-    feature: Annotated[
-        list[str],
-        typer.Option(metavar="KEY=VALUE", help="An encoder's place, as in encoder=FOLDER."),
-    ] = [],  # noqa: B006
+    feature: Places = [],  # noqa: B006
     speaker_from: Annotated[
         str | None,
         typer.Option(metavar="folder|none", help="Who speaks a file, if no column says so."),
@@ -56,12 +68,7 @@ def predict(
 
     if to is not None:
         check_suffix(to)
-    files = {}
-    for text in feature:
-        key, sign, value = text.partition("=")
-        if not (key and sign and value):
-            raise UsageError(f"--feature: {text!r} is not KEY=VALUE, as in encoder=FOLDER")
-        files[key] = value
+    files = _places(feature)
     narrator = Narrator()
     with narrator.bars():
         labelled = recognise(
@@ -130,6 +137,7 @@ def export(
         str | None,
         typer.Option(metavar="FILE", help="Write the trials as a new Optuna study (SQLite)."),
     ] = None,
+    feature: Places = [],  # noqa: B006
     trust: Trust = [],  # noqa: B006
 ) -> None:
     """Write a model as a folder that works without Ray, or the trials as an Optuna study."""
@@ -143,4 +151,5 @@ def export(
     if optuna is not None:
         print(f"{write_study(opened.ledger, optuna)} trials in {optuna}")
     if folder is not None:
-        print("\n".join(export_model(opened, folder, trial, fold, onnx, refit, trust)))
+        files = export_model(opened, folder, trial, fold, onnx, refit, trust, _places(feature))
+        print("\n".join(files))

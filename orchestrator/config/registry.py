@@ -104,6 +104,11 @@ def source_files(section: str, name: str) -> list[Path]:
     return sorted(path for folder in top.__path__ for path in Path(folder).rglob("*.py"))
 
 
+def own_modules(names: Iterable[tuple[str, str]]) -> list[str]:
+    """The modules of the (section, name) pairs that are not built in, sorted. Imports nothing."""
+    return sorted({_module(section, name) for section, name in names if is_own(section, name)})
+
+
 def _built_in(section: str) -> dict[str, Any]:
     registry: dict[str, Any]
     if section == "model":

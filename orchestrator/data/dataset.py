@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from features.cache import CachedFrames
 from features.context import Turns
 from features.sets import FeatureConfig
+from features.signal import FRAMES_PER_SECOND
 from features.statistics import Statistics
 from ser_models.sequences import Padded
 
@@ -63,6 +64,7 @@ class Dataset:
     classes : names of the classes
     groups : columns of each group of descriptors, by name (`FeatureSet.groups`)
     picture : the columns that show an utterance to people; None if there is nothing to draw
+    frame : seconds of a frame, after pooling. Without meaning if an utterance is one vector
     statistics : fold -> statistics of its training part, from which the fold's network computes
         z-scores; empty if `features.normalize` is not `train`
     copy : `frames` on a GPU; None if batches are made on the host
@@ -80,6 +82,7 @@ class Dataset:
     classes: tuple[str, ...]
     groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     picture: slice | None = None
+    frame: float = 1 / FRAMES_PER_SECOND
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
     copy: torch.Tensor | None = None
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,7 +31,7 @@ from orchestrator.data.folds import Fold, make_folds
 from orchestrator.data.schemes import SCHEMES
 from orchestrator.data.statistics import summarise_corpus
 from orchestrator.errors import ConfigError
-from orchestrator.ledger.records import Audit, CorpusSummary
+from orchestrator.ledger.records import Audit, CorpusSummary, FeatureFiles
 
 
 @dataclass(frozen=True)
@@ -225,6 +225,7 @@ def prepare(
             classes=corpus.classes,
             groups=feature_set.groups,
             picture=feature_set.picture,
+            frame=config.pooling / feature_set.rate,
             statistics=store.statistics(parts) if config.normalize == "train" else {},
         )
         fingerprints[key] = _fingerprint(layout, datasets[key])
@@ -238,6 +239,16 @@ def prepare(
             note = _cut_note(cut, cap, len(ids), config.load().rate)
             notes += [note] if note not in notes else []
     return Prepared(datasets, plan.folds, fingerprints, summary, plan.audit, notes)
+
+
+def feature_files(sets: Iterable[FeatureConfig]) -> list[FeatureFiles]:
+    """The files that these feature sets name, each once, for the sweep's record."""
+    found: list[FeatureFiles] = []
+    for config in sets:
+        if files := config.files():
+            entry = FeatureFiles(files=files, contents=list(config.load().contents))
+            found += [] if entry in found else [entry]
+    return found
 
 
 def _form(config: FeatureConfig) -> str:

@@ -2,7 +2,8 @@
 
 import math
 
-from orchestrator.inference.model import SpeechModel
+from orchestrator.config import registry
+from orchestrator.inference.model import Description, SpeechModel
 from orchestrator.inference.refit import honest_score
 from orchestrator.inference.speakers import ENOUGH
 from orchestrator.metrics import Interval, Scores
@@ -29,6 +30,7 @@ def card(sweep: OpenedSweep, model: SpeechModel, onnx: bool) -> str:
     described, findings = model.description, sweep.findings
     networks = len(model.networks)
     notes = [*findings.alarm, *findings.warnings]
+    needed, options, python = _needed(described)
     members = f"the mean of {networks} networks" if networks > 1 else "one network"
     origin = "that trained on all labelled utterances" if described.refit else "of cross-validation"
     lines = [
@@ -40,12 +42,13 @@ def card(sweep: OpenedSweep, model: SpeechModel, onnx: bool) -> str:
         "```python",
         "import orchestrator",
         "",
-        'model = orchestrator.load_model("THIS FOLDER")',
+        f'model = orchestrator.load_model("THIS FOLDER"{python})',
         "model.predict(samples, 16_000)  # posteriors by class; samples: float, mono, in -1..1",
         "```",
         "",
-        f"Or `ser predict THIS_FOLDER FILE...`. {_normalisation(model)}",
+        f"Or `ser predict THIS_FOLDER FILE...{options}`. {_normalisation(model)}",
         "",
+        *needed,
         *(_onnx(model) if onnx else []),
         "## Score",
         "",
@@ -73,7 +76,43 @@ def card(sweep: OpenedSweep, model: SpeechModel, onnx: bool) -> str:
             "The features come from openSMILE, whose licence allows research and personal use, and "
             "forbids commercial use without an agreement with audEERING.",
         ]
+    if "encoder" in described.features.files():
+        lines += [
+            "",
+            "The features come from a pretrained encoder, which has a licence of its own. Some "
+            "encoders are for non-commercial use only.",
+        ]
     return "\n".join(lines) + "\n"
+
+
+def _needed(described: Description) -> tuple[list[str], str, str]:
+    """The files and the code that this folder needs and lacks.
+
+    Returns the lines that name them, and how a command and a call of `load_model` name them.
+    """
+    lines, options, python = [], "", ""
+    contents = described.features.load().contents
+    for key, value in described.features.files().items():
+        kind = "the pretrained encoder" if key == "encoder" else "a configuration file of openSMILE"
+        lines += [
+            f"This folder needs {kind} that trained it, which is not part of it: {_text(value)}. "
+            f"Give the path of your copy as `--feature {key}=PATH`. Other contents are refused. "
+            f"Contents (SHA-256): {_listed(contents)}.",
+            "",
+        ]
+        options += f" --feature {key}=PATH"
+        python += f', features={{"{key}": "PATH"}}'
+    sections = (("model", described.model.name), ("features", described.features.name))
+    own = [name for section, name in sections if registry.is_own(section, name)]
+    if own:
+        lines += [
+            f"This folder needs code that is not part of it: {_listed(own)}. Install its package, "
+            "or run the program in the folder of its files.",
+            "",
+        ]
+        options += "".join(f" --trust {name}" for name in own if registry.PATH.fullmatch(name))
+        python += f", trust={[name for name in own if registry.PATH.fullmatch(name)]}"
+    return lines, options, python
 
 
 def _licence(corpus: str) -> str:

@@ -1,6 +1,6 @@
 """From a sweep to a folder that is a model: the work of `ser export`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from features.storage import Storage
 from orchestrator.errors import FolderError, translated
@@ -20,16 +20,17 @@ def export_model(
     onnx: bool = False,
     refit: bool = False,
     trust: Sequence[str] = (),
+    features: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Write a model, its card and perhaps its ONNX file; return the paths of the files.
 
     folder : a new or empty folder, or an older export, which is replaced
-    trial, fold, refit, trust : as in `orchestrator.load_model`
+    trial, fold, refit, trust, features : as in `orchestrator.load_model`
     onnx : whether to write `model.onnx`, for which the extra `onnx` is needed
 
     Raises FolderError if the folder holds something else.
     """
-    model = load_model(sweep, trial, fold, refit, trust=trust)
+    model = load_model(sweep, trial, fold, refit, features, trust)
     target = Storage.open(folder)
     names = target.list()
     ours = {exported.MODEL, exported.WEIGHTS, CARD, FILE}

@@ -30,7 +30,8 @@ from orchestrator.config import registry
 from orchestrator.config.parsing import configuration_class, validate
 from orchestrator.config.sections import ModelConfig
 from orchestrator.errors import ConfigError, LedgerError
-from orchestrator.inference.model import Description, Member, SpeechModel, check_files
+from orchestrator.inference.feature_files import check_contents, check_given
+from orchestrator.inference.model import Description, Member, SpeechModel
 from orchestrator.ledger.records import Digest, Record, TrialId
 from orchestrator.ledger.seals import canonical_json, seal, sha256
 
@@ -66,6 +67,7 @@ class ExportedModel(Record):
         speaker, with whom the statistics of a speaker with little audio are shrunk
     extraction : the hash of all that decided the training features
         (`features.extract.extraction_hash`); another one here gives a warning
+    contents : of the files that the features come from (`FeatureSet.contents`); None: not recorded
     weights : SHA-256 of `weights.safetensors`
     size : its bytes
     """
@@ -81,6 +83,7 @@ class ExportedModel(Record):
     members: Annotated[list[ExportedMember], Field(min_length=1, max_length=1000)]
     typical_speakers: bool
     extraction: _Text
+    contents: Annotated[list[_Text], Field(max_length=1000)] | None = None
     weights: Digest
     size: int = Field(ge=0, lt=2**40)
 
@@ -113,6 +116,7 @@ def write_model(model: SpeechModel, folder: Storage) -> None:
         ],
         typical_speakers=by_speaker,
         extraction=extraction_hash(described.features),
+        contents=list(described.features.load().contents),
         weights=sha256(data),
         size=len(data),
     )
@@ -133,7 +137,7 @@ def read_model(folder: Storage, files: Mapping[str, str] | None = None) -> Speec
     with _one_line(folder):
         record = ExportedModel.model_validate(_unsealed(_bytes(folder, MODEL, LONGEST)))
         model, features = _sections(record)
-    check_files(features, given)
+    check_given(features, given)
     for key, value in features.files().items():
         if key not in given:
             raise ConfigError(
@@ -143,7 +147,7 @@ def read_model(folder: Storage, files: Mapping[str, str] | None = None) -> Speec
             )
     if given:
         features = validate(type(features), features.model_dump() | given, "features")
-        features.load()  # an error of the user's own files is not one of the folder
+        check_contents(features, record.contents, folder.root)  # these files are the user's own
     with _one_line(folder):
         description = _description(record, model, features)
         data = _bytes(folder, WEIGHTS, record.size)

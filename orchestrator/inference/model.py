@@ -19,6 +19,7 @@ from orchestrator.config import registry
 from orchestrator.config.parsing import parse_stored
 from orchestrator.config.sections import Configuration, ModelConfig
 from orchestrator.errors import ConfigError, FeatureError, translated
+from orchestrator.inference.feature_files import check_contents, check_given, contents_of
 from orchestrator.inference.speakers import SpeakerStatistics, speaker_statistics
 from orchestrator.ledger.ledger import Ledger, unusable
 from orchestrator.ledger.records import TrialRecord
@@ -202,8 +203,9 @@ def load_model(
     takes samples.
 
     Raises ConfigError if the trial, the fold or the refit does not exist, if `features` has
-    another key or lacks one, or if the sweep names code that is not allowed; LedgerError if the
-    weights are damaged.
+    another key or lacks one, or if the sweep names code that is not allowed; FeatureError if the
+    files of the features are missing, or not those of training; LedgerError if the weights are
+    damaged.
     """
     given = dict(features or {})
     if refit and fold is not None:
@@ -220,8 +222,10 @@ def load_model(
         raise ConfigError(f"sweep {sweep.name} has no fold {fold!r}; its folds: {known}")
     registry.allow(trust)
     configuration = parse_stored(sweep.record.configuration).with_values(record.hyperparameters)
-    check_files(configuration.features, given)
+    check_given(configuration.features, given)
+    trained = contents_of(sweep.record, configuration.features)
     configuration = configuration.with_values({f"features.{k}": v for k, v in given.items()})
+    check_contents(configuration.features, trained, sweep.name)
     description = Description(
         sweep.name,
         record.id,
@@ -243,16 +247,6 @@ def load_model(
         members[name] = Member(network, speakers)
     chosen = {name: training[name] for name in members}
     return SpeechModel(description, members, lambda: _typical(sweep, configuration, chosen)).eval()
-
-
-def check_files(features: FeatureConfig, given: Mapping[str, str]) -> None:
-    """Raise ConfigError if `given` has a key that names no file of these features."""
-    known = features.files()
-    if unknown := sorted(given.keys() - known.keys()):
-        allowed = f"Use {', '.join(known)}" if known else "Leave it out"
-        raise ConfigError(
-            f"features.{unknown[0]}: {features.name} has no such option that names files. {allowed}"
-        )
 
 
 def _refitted(

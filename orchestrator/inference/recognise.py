@@ -42,8 +42,10 @@ def recognise(
     if not distributed:
         return label(model, [*reading.read(wanted, features, segment, progress)])
     from orchestrator.inference.distributed import read
-    from orchestrator.sweep.connection import cluster
+    from orchestrator.sweep.connection import check_own_code, cluster
 
-    with cluster():
+    with cluster() as local:
+        if not local:
+            check_own_code([("features", features.name)])
         reads = [*read(wanted, features, segment, progress)]
     return label(model, reads)

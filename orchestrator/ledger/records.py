@@ -239,6 +239,17 @@ class FoldSizes(Record):
     test: int
 
 
+class FeatureFiles(Record):
+    """The files that a section `features` names.
+
+    files : option -> path, hub id or name
+    contents : the digests of the files when the sweep started
+    """
+
+    files: dict[str, str]
+    contents: list[str]
+
+
 class SweepRecord(Record):
     """A sweep: its search, its data and its code.
 
@@ -248,6 +259,7 @@ class SweepRecord(Record):
     replicas : workers that train one fold together
     code : role -> digest of the code that decides results (`orchestrator.sweep.identity`)
     notes : caveats that every report repeats
+    feature_files : of all feature sets of the trials; empty if their options name no files
     taken, forked_from : trials that a fork copied, and the sweep that they come from
     """
 
@@ -267,6 +279,7 @@ class SweepRecord(Record):
     code: dict[str, str]
     commit: str | None
     notes: list[str]
+    feature_files: list[FeatureFiles] = []
     taken: list[Taken] | None = None
     forked_from: str | None = None
 

@@ -42,8 +42,7 @@ def figures(findings: Findings) -> dict[str, str]:
     }
     if best.inspection is not None:
         features = findings.sweep.features_of(best.trial.record.hyperparameters)
-        pooling = features.get("pool") or 1
-        drawn["attention"] = attention(best.inspection, classes, pooling)
+        drawn["attention"] = attention(best.inspection, classes, features.get("pool") or 1)
         if (placed := embeddings(best.inspection)) is not None:
             drawn["embeddings"] = placed
     return {name: figure.to_json() for name, figure in drawn.items()}

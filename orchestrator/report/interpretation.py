@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 from orchestrator.report.labels import GREY, PALETTE, marker, text
 
 FRAME = 0.01
-"""Seconds of a frame without pooling."""
+"""Seconds of a frame without pooling, for trials that did not record the time."""
 MOST_POINTS = 1000
 FEWEST_POINTS = 10
 OF_THE_TURN = ("current", "emotion", "speaker", "speaker_pooling")
@@ -40,26 +40,41 @@ def over_turns(inspection: pa.Table) -> bool:
     return not names.intersection(OF_THE_TURN)
 
 
+def picture_of(row: dict[str, Any], pooling: int) -> tuple[NDArray[np.float64], float]:
+    """The picture of a shown utterance, (frames, bands), and the seconds of the utterance.
+
+    A feature set without columns to draw gives an empty picture.
+
+    pooling : frames of 10 ms in one frame, for trials that did not record the seconds
+    """
+    bands = row["bands"]
+    values = np.asarray(row["picture"], np.float64)
+    picture = values.reshape(-1, bands) if bands else np.empty((0, 0))
+    seconds = row.get("seconds")
+    return picture, FRAME * pooling * len(picture) if seconds is None else seconds
+
+
 def attention(inspection: pa.Table, classes: list[str], pooling: int) -> go.Figure:
     """A panel for each class: one utterance and its attention.
 
-    The panel shows the spectrogram or loudness of the utterance, with a curve for each attention.
-    If the attention is over the turns before, the panel has a bar for each turn instead.
+    The panel shows the spectrogram or loudness of the utterance if the features have one, with a
+    curve for each attention. If the attention is over the turns before, the panel has a bar for
+    each turn instead.
 
-    pooling : number of frames of 10 ms in one pooled frame
+    pooling : as `picture_of`
     """
     rows = sorted(shown_utterances(inspection), key=lambda row: classes.index(row["truth"]))
     if over_turns(inspection):
         return _attention_over_turns(rows)
-    figure = _panels(rows, specs=[[{"secondary_y": True}]] * len(rows))
+    backed = rows[0]["bands"] > 0  # without a picture, the weights have the only axis
+    figure = _panels(rows, specs=[[{"secondary_y": backed}]] * len(rows))
     for number, row in enumerate(rows, start=1):
         panel = {"row": number, "col": 1}
-        picture = np.reshape(row["picture"], (-1, row["bands"]))  # (frames, bands)
-        seconds = _short(FRAME * pooling * (np.arange(len(picture)) + 0.5))
-        background = {"x": seconds, "hoverinfo": "skip", **panel}
+        picture, duration = picture_of(row, pooling)
+        background = {"x": _middles(len(picture), duration), "hoverinfo": "skip", **panel}
         if row["bands"] > 1:
             figure.add_heatmap(z=_short(picture.T), showscale=False, **background)
-        else:
+        elif row["bands"] == 1:
             figure.add_scatter(
                 y=_short(picture[:, 0]),
                 mode="lines",
@@ -69,26 +84,25 @@ def attention(inspection: pa.Table, classes: list[str], pooling: int) -> go.Figu
                 showlegend=number == 1,
                 **background,
             )
-        title = "mel band" if row["bands"] > 1 else "loudness"
-        figure.update_yaxes(title_text=title, secondary_y=False, **panel)
+        if row["bands"]:
+            title = "mel band" if row["bands"] > 1 else "loudness"
+            figure.update_yaxes(title_text=title, secondary_y=False, **panel)
         curves = [curve for curve in row["attention"] if curve["name"] in OF_THE_TURN]
         for curve, colour in zip(curves, PALETTE, strict=False):
-            weights = np.asarray(curve["weights"])
-            step = len(picture) / len(weights)
             figure.add_scatter(
-                x=_short(FRAME * pooling * step * (np.arange(len(weights)) + 0.5)),
-                y=[float(f"{value:.4g}") for value in weights],
+                x=_middles(len(curve["weights"]), duration),
+                y=[float(f"{value:.4g}") for value in curve["weights"]],
                 mode="lines",
                 line={"color": colour, "width": 2},
                 name=text(curve["name"].replace("_", " ")),
                 legendgroup=curve["name"],
                 showlegend=number == 1,
-                secondary_y=True,
+                secondary_y=backed,
                 **panel,
             )
     # Without `tickmode`, plotly uses the ticks of the other axis.
     weight = {"title_text": "weight", "tickmode": "auto", "nticks": 4, "rangemode": "tozero"}
-    figure.update_yaxes(**weight, secondary_y=True)
+    figure.update_yaxes(**weight, secondary_y=backed)
     figure.update_xaxes(showgrid=False)
     figure.update_yaxes(showgrid=False)
     figure.update_xaxes(title_text="seconds", row=len(rows), col=1)
@@ -130,6 +144,11 @@ def _attention_over_turns(rows: list[dict[str, Any]]) -> go.Figure:
     figure.update_xaxes(showgrid=False, tickformat="d")
     figure.update_xaxes(title_text="turn of this speaker, -1 is the last", row=len(rows), col=1)
     return figure
+
+
+def _middles(steps: int, seconds: float) -> list[Any]:
+    """The middle of each of so many equal steps of an utterance, in seconds."""
+    return _short(seconds / max(1, steps) * (np.arange(steps) + 0.5))
 
 
 def _short(values: NDArray[np.floating]) -> list[Any]:

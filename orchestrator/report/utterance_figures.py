@@ -17,10 +17,10 @@ from features.storage import safe_name
 from orchestrator.report.axes import WIDTH, Axis, legend, legend_height
 from orchestrator.report.interpretation import (
     FEWEST_POINTS,
-    FRAME,
     OF_THE_TURN,
     first_fold,
     over_turns,
+    picture_of,
     shown_utterances,
     tsne,
 )
@@ -103,7 +103,7 @@ def attention(entry: Entry, inspection: pa.Table) -> str:
         if turns:
             _turns(drawing, curves, colours, y, top)
         else:
-            _frames(drawing, row, curves, colours, y, top, FRAME * pooling)
+            _frames(drawing, row, curves, colours, y, top, pooling)
         for tick in (0.0, y.high):
             drawing.text((RIGHT + 4, y(tick) + 4), f"{tick:.3g}", "start", 11)
     legend(drawing, look, list(look), foot)
@@ -117,11 +117,10 @@ def _frames(
     colours: dict[str, str],
     y: Axis,
     top: float,
-    frame: float,
+    pooling: int,
 ) -> None:
-    """The spectrogram or loudness of an utterance, with its curves, over seconds."""
-    picture = np.reshape(np.asarray(row["picture"], np.float64), (-1, row["bands"]))
-    seconds = frame * len(picture)
+    """The spectrogram or loudness of an utterance, if any, with its curves, over seconds."""
+    picture, seconds = picture_of(row, pooling)
     x = Axis(0.0, seconds, LEFT, RIGHT)
     end = x(seconds)
     reduced = averaged(picture, MOST_COLUMNS)

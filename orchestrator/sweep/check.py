@@ -1,6 +1,7 @@
 """Everything that can be found wrong before anything is computed."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from pydantic import BaseModel
@@ -56,7 +57,7 @@ def check(configuration: Configuration) -> tuple[Plan, Space]:
         except SpaceError as error:
             raise ConfigError(f"search.space: {error}") from None
     check_model(configuration, speakers)
-    _check_own(configuration, speakers)
+    _check_own(configuration, space, speakers)
     return plan, space
 
 
@@ -162,11 +163,37 @@ def check_model(configuration: Configuration, speakers: dict[str, int]) -> Emoti
     return check_network(configuration, feature_set.dims, feature_set.groups, speakers)
 
 
-def _check_own(configuration: Configuration, speakers: dict[str, int]) -> None:
-    """Raise ConfigError if a network that is not built in breaks the contract of a model."""
-    name, entry = configuration.model.name, registry.model(configuration.model.name)
-    if not registry.is_own("model", name) or entry.fitted:
+def _check_own(configuration: Configuration, space: Space, speakers: dict[str, int]) -> None:
+    """Raise ConfigError if a network that is not built in breaks the contract of a model.
+
+    The network is checked as configured, with each choice of the space, and with the smallest and
+    the largest values together. A combination that the network refuses to be built with is no
+    breach.
+    """
+    name = configuration.model.name
+    if not registry.is_own("model", name) or registry.model(name).fitted:
         return
+    choices = [key for key, parameter in space.parameters.items() if parameter.choices]
+    points = [point for key in choices for point in space.corners(key)]
+    checked: set[str] = set()
+    for point in [{}, *points, *space.extremes()]:
+        decisive = {k: v for k, v in point.items() if k.startswith(("model.", "features."))}
+        try:
+            chosen = configuration.with_values(decisive)
+            check_model(chosen, speakers)
+        except ConfigError:
+            continue
+        key = chosen.model.model_dump_json() + features_key(chosen.features)
+        if key not in checked:
+            checked.add(key)
+            _check_contract(chosen, decisive, speakers)
+
+
+def _check_contract(
+    configuration: Configuration, point: dict[str, Any], speakers: dict[str, int]
+) -> None:
+    """Raise ConfigError if the network breaks the contract. `point`: its values of the space."""
+    name = configuration.model.name
     feature_set, known = configuration.features.load(), min(speakers.values())
     classes, segment = len(configuration.corpus.classes), configuration.features.cut or 1
     sizes = Sizes(feature_set.dims, classes, known, segment, feature_set.groups)
@@ -179,7 +206,9 @@ def _check_own(configuration: Configuration, speakers: dict[str, int]) -> None:
             vector=feature_set.shape == "vector",
         )
     except ContractError as error:
-        raise ConfigError(f"model: {name} breaks the contract of a model: {error}") from None
+        values = ", ".join(f"{key}={value}" for key, value in point.items())
+        place = f" with {values}" if values else ""
+        raise ConfigError(f"model: {name} breaks the contract of a model{place}: {error}") from None
 
 
 def check_network(

@@ -3,10 +3,11 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
+from orchestrator.config import registry
 from orchestrator.errors import ClusterError
 from orchestrator.sweep import ray_compat
 from orchestrator.sweep.extraction import extraction
@@ -105,8 +106,6 @@ def start_local(**options: Any) -> None:
 
 def check_workers() -> None:
     """Raise ClusterError if a worker on one of the nodes cannot import this program."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     def import_error() -> str | None:
         from importlib.util import find_spec
@@ -122,7 +121,57 @@ def check_workers() -> None:
                 return f"{spec.origin or package} is not our {package}"
         return None
 
-    task = ray.remote(num_cpus=0, max_retries=0)(import_error)
+    for node, error in _on_each_node(import_error):
+        if error is not None:
+            raise ClusterError(
+                f"a worker on node {node} cannot import this program ({error}). "
+                f"{ray_compat.IMPORT_REMEDY}"
+            )
+
+
+def check_own_code(names: Iterable[tuple[str, str]]) -> None:
+    """Raise ClusterError if a node lacks the user's code. Call it if Ray is initialised.
+
+    names : (section, name) pairs of a configuration, as in ("model", "my_package.models:MyNet")
+    """
+    modules = registry.own_modules(names)
+    if not modules:
+        return
+
+    def first_missing() -> str | None:
+        import os
+        import sys
+        from importlib.machinery import PathFinder
+        from importlib.util import find_spec
+        from pathlib import Path
+
+        # An import of the modules would import torch too, which takes seconds.
+        for module in modules:
+            top, *inside = module.split(".")
+            spec = find_spec(top) or PathFinder.find_spec(top, [*sys.path, os.getcwd()])
+            if spec is None:
+                return module
+            places = [Path(folder, *inside) for folder in spec.submodule_search_locations or []]
+            files = [file for p in places for file in (p.with_suffix(".py"), p / "__init__.py")]
+            if inside and not any(file.is_file() for file in files):
+                return module
+        return None
+
+    for node, missing in _on_each_node(first_missing):
+        if missing is not None:
+            raise ClusterError(
+                f"own code {missing} cannot be imported by the workers on node {node}. Send it "
+                f"with the job (ray job submit --working-dir FOLDER, or py_modules), or install "
+                f"its package on every node (docs/cluster.md)"
+            )
+
+
+def _on_each_node(function: Callable[[], str | None]) -> Iterator[tuple[str, str | None]]:
+    """Run a function on each node; yield the address of the node and the result."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = ray.remote(num_cpus=0, max_retries=0)(function)
     replies = {}
     for node in ray.nodes():
         if node["Alive"]:
@@ -130,15 +179,8 @@ def check_workers() -> None:
             replies[task.options(scheduling_strategy=here).remote()] = node["NodeManagerAddress"]
     ready, _ = ray.wait(list(replies), num_returns=len(replies), timeout=REPLY_WITHIN)
     for reply in ready:
-        try:
-            error = ray.get(reply)
-        except ray.exceptions.RayError:  # the node was lost, which the trials survive
-            continue
-        if error is not None:
-            raise ClusterError(
-                f"a worker on node {replies[reply]} cannot import this program ({error}). "
-                f"{ray_compat.IMPORT_REMEDY}"
-            )
+        with suppress(ray.exceptions.RayError):  # the node was lost, which the trials survive
+            yield replies[reply], ray.get(reply)
 
 
 def connect(address: str, **options: Any) -> None:

@@ -25,7 +25,8 @@ def _compute_on_cluster(
     extractor: Extractor, batches: list[list[Row]], workers: int | None
 ) -> Iterator[Status]:
     from features import ray_data
-    from orchestrator.sweep.connection import cluster
+    from orchestrator.sweep.connection import check_own_code, cluster
 
     with cluster():
+        check_own_code([("features", extractor.config.name)])
         yield from ray_data.compute(extractor, batches, workers)

@@ -18,15 +18,15 @@ from features.cache import CachedFrames, folder_of, readable
 from features.storage import Storage
 from orchestrator.config.sections import Configuration, SearchConfig
 from orchestrator.data.dataset import Dataset
-from orchestrator.data.prepare import Plan, Prepared, prepare
+from orchestrator.data.prepare import Plan, Prepared, feature_files, prepare
 from orchestrator.errors import ConfigError, HopelessError
 from orchestrator.ledger.lease import lease
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import FoldSizes, SweepRecord, Taken
 from orchestrator.progress import Narrator
 from orchestrator.sweep import identity
-from orchestrator.sweep.check import check, storage_of
-from orchestrator.sweep.connection import Connection
+from orchestrator.sweep.check import check, searched_features, storage_of
+from orchestrator.sweep.connection import Connection, check_own_code
 from orchestrator.sweep.fork import copy_trials, valid_trials
 from orchestrator.sweep.resources import (
     Resources,
@@ -89,7 +89,7 @@ def run(
         connection = connection or own.enter_context(Connection())
         resources = None
         if not ledger.has_sweep():  # wrong resources end a new sweep before the extraction
-            resources = _connect(connection, configuration, len(plan.folds))
+            resources = _connect(connection, plan, configuration, len(plan.folds))
         confirm()
         prepared = _prepare(plan, configuration, connection, narrator)
         replicas = replicas_of(configuration, len(prepared.folds))
@@ -114,7 +114,8 @@ def run(
         _describe(search, configuration, space, prepared, narrator)
         if not (search.done or search.hopeless):
             if resources is None:
-                resources = _connect(connection, configuration, len(prepared.folds), started=True)
+                folds = len(prepared.folds)
+                resources = _connect(connection, plan, configuration, folds, started=True)
             if resources.workers < (wanted := configuration.cluster.workers_per_trial or 0):
                 narrator.say(
                     f"trials resume with {resources.workers} workers, because {wanted} do not fit"
@@ -161,13 +162,20 @@ def _searching(configuration: Configuration) -> Configuration:
 
 
 def _connect(
-    connection: Connection, configuration: Configuration, folds: int, started: bool = False
+    connection: Connection,
+    plan: Plan,
+    configuration: Configuration,
+    folds: int,
+    started: bool = False,
 ) -> Resources:
     """Connect to Ray until `connection` is closed. Returns the resources of each trial."""
     local = connection.open()
     resources = choose_resources(configuration, folds, started)
     if local:
         check_this_machine(resources)
+    else:
+        sets = [("features", features.name) for features in plan.features]
+        check_own_code([("model", configuration.model.name), *sets])
     return resources
 
 
@@ -321,6 +329,7 @@ def _record(
         code=identity.code(configuration, space),
         commit=_commit(),
         notes=[note for note in (configuration.corpus.note, *prepared.notes) if note],
+        feature_files=feature_files(searched_features(configuration, space)),
     )
 
 

@@ -37,8 +37,9 @@ def inspect(fold: str, dataset: Dataset, rows: Indices, outputs: Outputs) -> lis
 
     `embedding` and `speaker_embedding`, or None, are means over an utterance's segments. Only the
     utterances of `samples` have `attention`, a list of (name, weights), in which the weights of
-    each segment sum to 1 (if two segments overlap, their weights are added), and `picture`, (frames
-    * bands) row by row, with `bands`.
+    each segment sum to 1 (if two segments overlap, their weights are added), `picture`, (frames
+    * bands) row by row, with `bands`, and the `seconds` of all frames. Without columns to draw,
+    `bands` is 0.
     """
     if not outputs[0][1].attention:
         return []
@@ -58,8 +59,9 @@ def inspect(fold: str, dataset: Dataset, rows: Indices, outputs: Outputs) -> lis
             "attention": _curves(np.flatnonzero(owner == position), pieces, outputs),
             "picture": frames.ravel().tolist(),
             "bands": frames.shape[1],
+            "seconds": len(frames) * dataset.frame,
         }
-    hidden = dict.fromkeys(("attention", "picture", "bands"))
+    hidden = dict.fromkeys(("attention", "picture", "bands", "seconds"))
     return [
         {
             "fold": fold,

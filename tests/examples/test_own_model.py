@@ -13,6 +13,7 @@ import yaml
 import orchestrator
 from features.storage import Storage
 from orchestrator.errors import ConfigError
+from orchestrator.inference.export import export_model
 from orchestrator.inference.model import load_model
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.report import build
@@ -90,6 +91,13 @@ def test_the_example_is_swept_killed_resumed_reported_and_loaded(
     model = orchestrator.load_model(sweep, trust=TRUST)
     loud = 0.3 * np.random.default_rng(1).standard_normal(8000)
     assert sum(model.predict(loud.clip(-1, 1), 16_000).values()) == pytest.approx(1)
+    export_model(sweep, "exported", trust=TRUST)
+    exported = orchestrator.load_model("exported", trust=TRUST)
+    assert exported.predict(loud, 16_000) == model.predict(loud, 16_000)
+    card = Path("exported/README.md").read_text()
+    assert "needs code that is not part of it: gated\\_mean:GatedMean, loudness:Loud" in card
+    assert f'load_model("THIS FOLDER", trust={TRUST})' in card
+    assert "".join(f" --trust {name}" for name in TRUST) in card
 
     # Another code is not the same sweep, and the trials stay as they are.
     file = folder / "gated_mean.py"

@@ -133,6 +133,7 @@ def test_corners_open_the_parameter() -> None:
     assert space.corners("kind") == [{"kind": "none"}, {"kind": "penalty"}]
     assert {"kind": "penalty", "weight": 0.5} in space.corners("weight")
     assert space.corners("shape") == [{"kind": "penalty", "weight": 0.5, "shape": 1}]
+    assert space.extremes() == [{"kind": "none"}, {"kind": "penalty", "weight": 0.5, "shape": 1}]
     raw["parameters"]["weight"]["when"] = {"kind": ["other"]}
     with pytest.raises(SpaceError, match=r"weight: `when` needs kind in \['other'\]"):
         Space.model_validate(raw).corners("weight")

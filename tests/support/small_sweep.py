@@ -11,7 +11,7 @@ from features.extractor import Extractor, Status
 from features.shards import Row
 from features.storage import Storage
 from orchestrator.config.parsing import parse
-from orchestrator.data.prepare import Prepared, plan_folds, prepare
+from orchestrator.data.prepare import Prepared, feature_files, plan_folds, prepare
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import Proposal, SweepRecord
 from ser_models import MODELS
@@ -66,6 +66,7 @@ def small_sweep(
     fields = sweep_fields(model, "validation", CLASSES, {}, 1)
     fields |= {"configuration": configuration.resolved(), "audit": prepared.audit}
     fields |= {"corpus": prepared.summary, "fingerprint": prepared.fingerprint}
+    fields["feature_files"] = feature_files(plan.features)
     parts = ("train", "validation", "test")
     fields["folds"] = [
         {"name": fold.name, **{part: len(getattr(fold, part)) for part in parts}}

@@ -15,8 +15,14 @@ from tests.support.made_sweep import CLASSES, make_sweep
 from tests.support.report_page import best_of, page_of
 
 
-def with_inspection(ledger: Ledger, speakers: bool) -> list[dict[str, Any]]:
-    """Give the best trial random embeddings and attention, and return the rows."""
+def with_inspection(
+    ledger: Ledger, speakers: bool, bands: int = 3, seconds: float | None = None
+) -> list[dict[str, Any]]:
+    """Give the best trial random embeddings and attention, and return the rows.
+
+    bands : columns of the pictures, of 10 frames
+    seconds : of the utterances; None: an old trial, which did not record them
+    """
     rng = np.random.default_rng(0)
     best = best_of(ledger)
     rows = []
@@ -35,9 +41,10 @@ def with_inspection(ledger: Ledger, speakers: bool) -> list[dict[str, Any]]:
                 "attention": [{"name": name, "weights": w} for name, w in curves]
                 if shown
                 else None,
-                "picture": rng.normal(size=10 * 3).tolist() if shown else None,
-                "bands": 3 if shown else None,
+                "picture": rng.normal(size=10 * bands).tolist() if shown else None,
+                "bands": bands if shown else None,
             }
+            | ({} if seconds is None else {"seconds": seconds if shown else None})
         )
     data = parquet_bytes(pa.Table.from_pylist(rows))
     ledger.trial_storage(best.id).write("inspection.parquet", data)
@@ -71,6 +78,23 @@ def test_attention_and_embeddings_of_the_first_fold(tmp_path: Path, speakers: bo
     assert not set.intersection(*legends)  # emotions and speakers have the same colours
     assert ("emotion and speaker together" in page.words()) == speakers
     assert page_of(ledger).figure("embeddings")["data"] == placed  # the same picture each time
+
+
+@pytest.mark.parametrize("bands", [3, 1, 0])
+def test_the_axis_of_attention_has_the_seconds_of_the_utterance(tmp_path: Path, bands: int) -> None:
+    """Of an encoder with 50 frames a second; without a picture, only the weights are drawn."""
+    ledger = make_sweep(tmp_path, ["complete"])
+    rows = with_inspection(ledger, True, bands, seconds=0.2)
+    shown = sorted((rows[3], rows[9]), key=lambda row: CLASSES.index(row["truth"]))
+    traces = page_of(ledger).figure("attention")["data"]
+    curves = [trace for trace in traces if trace.get("name") in ("emotion", "speaker")]
+    expected = [curve["weights"] for row in shown for curve in row["attention"]]
+    np.testing.assert_allclose([curve["y"] for curve in curves], expected, rtol=1e-3)
+    np.testing.assert_allclose(curves[0]["x"], [0.02, 0.06, 0.1, 0.14, 0.18])
+    pictures = [trace for trace in traces if trace not in curves]
+    assert len(pictures) == (2 if bands else 0)
+    for picture in pictures:
+        np.testing.assert_allclose(picture["x"], 0.02 * np.arange(10) + 0.01)
 
 
 def test_attention_over_turns_has_a_bar_for_each_turn(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from features.storage import Storage
 from orchestrator.report import players, raster
 from orchestrator.report.study import build_study
 from orchestrator.report.svg import Drawing
-from orchestrator.report.utterance_figures import averaged, grey_png
+from orchestrator.report.utterance_figures import attention, averaged, grey_png, inspection_of
 from orchestrator.results.opened import OpenedSweep
+from orchestrator.results.study import study
 from tests.orchestrator.report.test_interpretation import with_inspection
 from tests.support.made_study import made
 from tests.support.made_sweep import CLASSES
@@ -75,6 +76,19 @@ def test_the_page_shows_attention_embeddings_and_recordings(tmp_path: Path) -> N
     without = build_study([OpenedSweep(sweep.ledger)], Storage.open(str(tmp_path / "mute")), "made")
     assert without == files
     assert "<audio" not in (tmp_path / "mute/index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("bands", [1, 0])
+def test_the_axis_of_a_drawing_has_the_seconds_of_the_utterance(tmp_path: Path, bands: int) -> None:
+    sweep = made(tmp_path, "iaan", statuses=["complete"], folds=2, utterances=24)
+    with_inspection(sweep.ledger, True, bands, seconds=8.0)
+    (entry,) = study("made", [OpenedSweep(sweep.ledger)]).ranking
+    inspection = inspection_of(entry)
+    assert inspection is not None
+    root = ET.fromstring(attention(entry, inspection))
+    times = [text for e in root.iter(f"{SVG}text") if (text := e.text or "").endswith(" s")]
+    assert times[-1] == "8 s"
+    assert len(list(root.iter(f"{SVG}polyline"))) == 2 * (2 + bands)
 
 
 def test_recordings_stop_at_the_limit_and_skip_what_cannot_be_read(

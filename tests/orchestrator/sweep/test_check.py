@@ -1,6 +1,8 @@
 """The check of a model with its feature set, before anything is computed."""
 
 import dataclasses
+import sys
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
@@ -11,7 +13,7 @@ from features.sets.emobase_functionals import FunctionalsConfig
 from orchestrator.config.parsing import parse
 from orchestrator.config.sections import Configuration
 from orchestrator.errors import ConfigError
-from orchestrator.sweep.check import check_model, searched_features
+from orchestrator.sweep.check import _check_own, check_model, searched_features
 from search_spaces import Space
 from ser_models import MODELS
 
@@ -119,3 +121,73 @@ def test_the_features_of_a_search_are_those_of_all_its_trials() -> None:
         searched(name={"choices": ["emobase_functionals"]})
     with pytest.raises(ConfigError, match=r"features.pool cannot be searched"):
         searched(name={"choices": ["emobase_lld45"]}, pool={"choices": [1]})
+
+
+OWN = """
+from torch import Tensor, nn
+from ser_models import EmotionModel
+from ser_models.sequences import Output, Padded
+
+class Switched(EmotionModel):
+    def __init__(
+        self, dims: int, classes: int, *, kind: str = "mean", size: int = 4, depth: int = 1
+    ) -> None:
+        super().__init__()
+        if size == 7:
+            raise ValueError("size is 7")
+        self.faulty = FAULT
+        self.hidden = nn.Linear(dims, size)
+        self.output = nn.Linear(size, classes)
+
+    def forward(self, current: Padded, *context: Padded | None) -> Output:
+        values = current.values if self.faulty else current.values * current.mask[:, :, None]
+        mean = self.hidden(values.sum(1) / current.lengths[:, None])
+        return Output(self.output(mean), mean, {})
+"""
+PARAMETERS = {
+    "model.kind": {"choices": ["mean", "sum"]},
+    "model.size": {"low": 2, "high": 8},
+    "model.depth": {"low": 1, "high": 3},
+    "training.learning_rate": {"choices": [0.1, 0.2]},
+}
+
+
+@pytest.mark.parametrize(
+    ("fault", "values"),
+    [
+        ("kind == 'mean' and size == 4", ""),
+        ("kind == 'sum'", " with model.kind=sum"),
+        ("size == 8 and depth == 3", " with model.kind=sum, model.size=8, model.depth=3"),
+        ("size == 2 and depth == 1", " with model.kind=mean, model.size=2, model.depth=1"),
+        ("False", None),
+        ("size == 5", None),  # between the ends, and not configured
+    ],
+)
+def test_the_contract_holds_at_the_corners_of_the_space(
+    fault: str, values: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"switched_{abs(hash(fault))}"
+    (tmp_path / f"{module}.py").write_text(OWN.replace("FAULT", fault))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    raw = {"name": "x", "corpus": {"root": "m.csv", "classes": ["a", "b"]}}
+    configuration = parse({**raw, "model": {"name": f"{module}:Switched"}})
+    space = Space.model_validate({"parameters": PARAMETERS})
+    if values is None:
+        _check_own(configuration, space, {"a": 2})
+    else:
+        with pytest.raises(ConfigError, match="the output depends on padding") as caught:
+            _check_own(configuration, space, {"a": 2})
+        assert f"breaks the contract of a model{values}: " in str(caught.value)
+
+
+def test_a_combination_that_a_model_refuses_is_no_breach_of_the_contract(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "refusing_switched.py").write_text(OWN.replace("FAULT", "size == 7"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    raw = {"name": "x", "corpus": {"root": "m.csv", "classes": ["a", "b"]}}
+    configuration = parse({**raw, "model": {"name": "refusing_switched:Switched"}})
+    parameters = PARAMETERS | {"model.size": {"low": 2, "high": 7}}
+    _check_own(configuration, Space.model_validate({"parameters": parameters}), {"a": 2})

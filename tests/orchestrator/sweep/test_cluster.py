@@ -1,6 +1,7 @@
 """Clusters: jobs on a real head, `ray submit` over a real ssh, the Slurm script on two nodes."""
 
 import getpass
+import json
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from tests.support.clusters import ALONE, EXAMPLES, Head, Machine, give_token, h
 from tests.support.processes import free_port, wait
 from tests.support.sweeps import NAME, configure, ser
 
+OWN = EXAMPLES.parent / "own_model"
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
 needs_ssh = pytest.mark.skipif(
     SSHD is None or shutil.which("ssh") is None or shutil.which("rsync") is None,
@@ -60,14 +62,28 @@ def cluster() -> Iterator[Head]:
         yield running
 
 
-def test_a_job_shows_its_output_and_leaves_data_only_on_the_storage(
-    cluster: Head, tmp_path: Path, config: Path
+def test_a_job_brings_its_own_code_and_leaves_data_only_on_the_storage(
+    cluster: Head, tmp_path: Path, spoken: Path
 ) -> None:
-    sent = tmp_path / "sent"
+    """The model is a file of the working directory, and the features are a package beside it."""
+    sent, package = tmp_path / "sent", tmp_path / "elsewhere" / "my_sounds"
     sent.mkdir()
-    shutil.copy(config, sent / "my.yaml")
+    package.mkdir(parents=True)
+    shutil.copy(OWN / "gated_mean.py", sent)
+    loudness = (OWN / "loudness.py").read_text()
+    (package / "__init__.py").write_text(loudness.replace("loudness:Loud", "my_sounds:Loud"))
+    config = configure(
+        tmp_path,
+        spoken,
+        model={"name": "gated_mean:GatedMean"},
+        features={"name": "my_sounds:LoudnessConfig"},
+        training={"epochs": 1},
+        search=None,
+    )
+    config.rename(sent / "my.yaml")
     address = ["--address", cluster.dashboard]
-    submit = ["ray", "job", "submit", *address, "--working-dir", str(sent)]
+    packages = ["--runtime-env-json", json.dumps({"py_modules": [str(package)]})]
+    submit = ["ray", "job", "submit", *address, "--working-dir", str(sent), *packages]
     job = ["--submission-id", "tiny", "--", "ser", "train", "my.yaml"]
 
     for client in ({}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}):
@@ -81,12 +97,11 @@ def test_a_job_shows_its_output_and_leaves_data_only_on_the_storage(
     assert "best UA" in done.stdout  # the driver's output
     status = cluster.machine.run("ray", "job", "status", *address, "tiny", RAY_AUTH_MODE="token")
     assert "Job 'tiny' succeeded" in status.stdout + status.stderr
-    assert complete(tmp_path, f"{NAME}-train") == 1
+    assert complete(tmp_path) == 1
     # The driver ran in a copy of the folder that was sent. The copy has no new files.
     copies = list(cluster.machine.folder.glob("ray/ray/session_2*/runtime_resources/working_dir_*"))
-    assert [p.name for c in copies for p in c.rglob("*") if p.suffix not in ("", ".lock")] == [
-        "my.yaml"
-    ]
+    files = [p.name for c in copies for p in c.rglob("*") if p.suffix not in ("", ".lock", ".pyc")]
+    assert sorted(files) == ["gated_mean.py", "my.yaml"]
     assert [path.name for path in cluster.machine.home.iterdir()] == [".ray"]
 
 

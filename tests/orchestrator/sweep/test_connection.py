@@ -14,6 +14,8 @@ from orchestrator.errors import ClusterError
 from orchestrator.sweep import connection, ray_compat
 from tests.support.sweeps import configure, ser
 
+OWN_MODEL = Path(__file__).parents[3] / "examples/own_model/gated_mean.py"
+
 needs_unshare = pytest.mark.skipif(
     shutil.which("unshare") is None
     or subprocess.run(["unshare", "-rn", "true"], check=False, capture_output=True).returncode != 0,
@@ -230,6 +232,35 @@ def test_a_missing_gpu_is_named_before_anything_is_extracted(
     assert caught.value.exit_code == 2
     assert "cluster.gpus_per_worker" in str(caught.value)
     assert not (tmp_path / "runs" / "features").exists()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("module", ["only_of_the_driver", "package_of_the_driver.models"])
+def test_own_code_that_the_workers_lack_is_named_before_anything_is_extracted(
+    tmp_path: Path, spoken: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    """The driver finds the code in its own folder. The workers of a running Ray do not."""
+    import orchestrator
+
+    file = tmp_path / f"{module.replace('.', '/')}.py"
+    file.parent.mkdir(exist_ok=True)
+    shutil.copy(OWN_MODEL, file)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    config = configure(tmp_path, spoken, model={"name": f"{module}:GatedMean"}, search=None)
+    with pytest.raises(ClusterError, match=rf"^own code {module} cannot be imported") as caught:
+        orchestrator.run(orchestrator.load(str(config)))
+    assert "ray job submit --working-dir FOLDER" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "runs" / "features").exists()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_own_code_that_the_workers_have_is_accepted() -> None:
+    connection.check_own_code([("model", "iaan"), ("features", "logmel3d")])
+    connection.check_own_code([("model", "tests.support.corpora:x"), ("model", "tests:x")])
+    with pytest.raises(ClusterError, match=r"own code tests\.support\.gone cannot"):
+        connection.check_own_code([("model", "tests.support.gone:x")])
 
 
 def test_a_local_ray_does_not_wait_for_nodes_that_cannot_come(tmp_path: Path, spoken: Path) -> None:

@@ -22,7 +22,7 @@ from tests.support.training import in_form, with_model
 def test_rows_equal_the_network_output_of_each_utterance(
     name: str, dataset: Dataset, folds: list[Fold], configuration: Configuration
 ) -> None:
-    data = in_form(name, dataset)
+    data = dataclasses.replace(in_form(name, dataset), frame=0.02)
     run = fold_run(folds[0], data, with_model(configuration, name))
     run.train_epoch()
     rows = run.finish().inspection
@@ -43,6 +43,7 @@ def test_rows_equal_the_network_output_of_each_utterance(
         frames = data.frames[data.offsets[index] : data.offsets[index + 1]]
         picture = np.reshape(row["picture"], (len(frames), row["bands"]))
         assert picture[0, 0] in frames[0]
+        assert row["seconds"] == len(frames) * 0.02
         for curve in row["attention"]:
             weights = output.attention[curve["name"]].numpy()
             if curve["name"] in ("own", "other") or data.segment is None:
