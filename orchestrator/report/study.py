@@ -23,7 +23,7 @@ from orchestrator.report.study_figures import MOST_SPEAKERS, confusion_name, stu
 from orchestrator.report.tables import shown
 from orchestrator.report.utterance_figures import examples, inspection_of, utterance_figures
 from orchestrator.results.importance import Importances
-from orchestrator.results.method import paragraph
+from orchestrator.results.method import missing_classes, paragraph
 from orchestrator.results.opened import OpenedSweep
 from orchestrator.results.published import CORPORA, differences, published
 from orchestrator.results.searches import SearchCost, search_cost
@@ -161,6 +161,7 @@ def render_study(
         trials=rows if len(rows) <= MOST_TRIALS else kept[:MOST_TRIALS],
         hidden_trials=max(0, len(rows) - MOST_TRIALS),
         paragraph=paragraph(found),
+        missing=list(missing_classes(record)),
         notes=list(dict.fromkeys(note for e in found.entries for note in e.record.notes)),
         no_font=NO_FONT if installed_font() is None else "",
         facts=_facts(found),
