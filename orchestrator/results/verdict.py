@@ -63,17 +63,18 @@ def _tests(pair: Pair) -> str:
             for bound in (pair.t_test.low, pair.t_test.high)
         )
         parts.append(
-            f"95%: {low} to {high}, corrected resampled t-test, {_p(pair.t_test.p_value)}, "
-            f"after Holm {_p(pair.t_holm)}"
+            f"95%: {low} to {high}, corrected resampled t-test, {p_value(pair.t_test.p_value)}, "
+            f"after Holm {p_value(pair.t_holm)}"
         )
     if pair.mcnemar is not None and pair.mcnemar_holm is not None:
         parts.append(
-            f"McNemar, exact, {_p(pair.mcnemar.p_value)}, after Holm {_p(pair.mcnemar_holm)}"
+            f"McNemar, exact, {p_value(pair.mcnemar.p_value)}, after Holm {p_value(pair.mcnemar_holm)}"
         )
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _p(value: float) -> str:
+def p_value(value: float) -> str:
+    """A p-value with three decimals, as `p = 0.012`."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
