@@ -67,9 +67,8 @@ def _tests(pair: Pair) -> str:
             f"after Holm {p_value(pair.t_holm)}"
         )
     if pair.mcnemar is not None and pair.mcnemar_holm is not None:
-        parts.append(
-            f"McNemar, exact, {p_value(pair.mcnemar.p_value)}, after Holm {p_value(pair.mcnemar_holm)}"
-        )
+        plain_p, corrected = p_value(pair.mcnemar.p_value), p_value(pair.mcnemar_holm)
+        parts.append(f"McNemar, exact, {plain_p}, after Holm {corrected}")
     return f" ({'; '.join(parts)})" if parts else ""
 
 
