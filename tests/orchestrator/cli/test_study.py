@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -78,6 +79,7 @@ def test_a_study_that_is_killed_ends_as_one_without_a_kill(
     killed = tmp_path / "killed"
     folder = killed / "runs/studies/toy"
     config = write_study(killed, sections(killed, spoken))
+    shutil.copytree(whole / "runs/features", killed / "runs/features")
     # Random moments of the 26 epochs, and a random time after each: at 5, 16 and 19 epochs.
     rng = np.random.default_rng(14)
     for number, moment in enumerate(sorted(rng.choice(np.arange(2, 24), 3, replace=False))):
@@ -88,7 +90,7 @@ def test_a_study_that_is_killed_ends_as_one_without_a_kill(
             assert reached, log.read_text()
             if number == 0:
                 _check_one_ray(process, folder)
-            time.sleep(rng.uniform(0, 0.2))
+            time.sleep(rng.uniform(0, 0.1))
             process.kill()
             assert process.wait() == -signal.SIGKILL
         assert epochs_kept(folder) >= least
@@ -96,7 +98,7 @@ def test_a_study_that_is_killed_ends_as_one_without_a_kill(
     assert len(written) >= 1 + 2
     listed = json.loads(command("study", config, "--list", "--json").stdout)
     assert [run["finished"] for run in listed["runs"]][:2] == [1, 2]
-    assert 0 < listed["fold_epochs_left"] <= 3 + 24
+    assert listed["fold_epochs_left"] <= 24  # 0 if the last trial ended before the kill
 
     _check_refused(command, config)
     raw = sections(killed, spoken)  # a new sweep changes no other sweep
