@@ -1,6 +1,7 @@
 """Writes the page and the files of a study: several sweeps on the same corpus and folds."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,12 +24,12 @@ from orchestrator.report.study_figures import MOST_SPEAKERS, confusion_name, stu
 from orchestrator.report.tables import shown
 from orchestrator.report.utterance_figures import examples, inspection_of, utterance_figures
 from orchestrator.results.importance import Importances
-from orchestrator.results.method import paragraph
+from orchestrator.results.method import missing_classes, paragraph
 from orchestrator.results.opened import OpenedSweep
 from orchestrator.results.published import CORPORA, differences, published
 from orchestrator.results.searches import SearchCost, search_cost
 from orchestrator.results.study import Entry, Study, study
-from orchestrator.results.verdict import verdict
+from orchestrator.results.verdict import p_value, verdict
 
 MOST_TRIALS = 3000
 """Rows of the page's table of trials; more would make the page slow."""
@@ -123,7 +124,7 @@ def render_study(
     audio : utterance -> a data URI to play
     """
     templates, assets = environment()
-    templates.filters.update(p_value=p_value, width=width, listed=listed)
+    templates.filters.update(p_value=p_value, unbroken=unbroken, width=width, listed=listed)
     record, ranked = found.record, found.ranking
     papers = _papers(found)
     rows = study_files.trial_rows(found)
@@ -134,9 +135,13 @@ def render_study(
         sweep=record,
         ranked=ranked,
         ordered=[*ranked, *(entry for entry in found.entries if entry.scored is None)],
+        renamed=any(entry.label != entry.record.model for entry in found.entries),
         folds=len(record.folds),
         chance=ranked[0].findings.best.chance_ua if ranked and ranked[0].findings.best else None,
         verdict=list(verdict(found)),
+        labels=ranked[0].findings.labels if ranked else None,
+        above=[e.label for e in ranked if e.findings.labels and e.findings.labels.beaten],
+        below=[e.label for e in ranked if e.findings.labels and not e.findings.labels.beaten],
         alarms={e.label: e.findings.alarm for e in found.entries if e.findings.alarm},
         configurations={entry.label: _configuration(entry) for entry in found.entries},
         failed={e.label: _why(costs[e.label]) for e in found.entries if e.scored is None},
@@ -161,6 +166,7 @@ def render_study(
         trials=rows if len(rows) <= MOST_TRIALS else kept[:MOST_TRIALS],
         hidden_trials=max(0, len(rows) - MOST_TRIALS),
         paragraph=paragraph(found),
+        missing=list(missing_classes(record)),
         notes=list(dict.fromkeys(note for e in found.entries for note in e.record.notes)),
         no_font=NO_FONT if installed_font() is None else "",
         facts=_facts(found),
@@ -171,9 +177,9 @@ def render_study(
     )
 
 
-def p_value(value: float) -> str:
-    """A p-value with three decimals."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+def unbroken(text: str) -> str:
+    """`text` with p-values that stay in one line."""
+    return re.sub(r"\bp ([=<]) ", "p\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", text)
 
 
 def width(value: float) -> str:

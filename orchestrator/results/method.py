@@ -23,6 +23,7 @@ def paragraph(study: Study) -> str:
         _selection(study),
         *_searches(study.entries),
         _metric(record),
+        *missing_classes(record),
         _seeds(study),
         _versions(study),
     ]
@@ -165,6 +166,22 @@ def _metric(record: SweepRecord) -> str:
             "the corrected resampled t-test (Nadeau and Bengio 2003)"
         )
     return f"{sentence}."
+
+
+def missing_classes(record: SweepRecord) -> Iterator[str]:
+    """Sentences about the classes that all or some test parts lack, and about UA without them."""
+    parts = [fold.parts["test"].classes for fold in record.audit.folds]
+    lacking = {name: sum(not part.get(name) for part in parts) for name in record.classes}
+    if absent := [name for name, count in lacking.items() if count == len(parts)]:
+        present = ", ".join(name for name in lacking if name not in absent)
+        yield f"No test utterance is of class {' or '.join(absent)}. UA is the mean over {present}."
+    some = {name: count for name, count in lacking.items() if 0 < count < len(parts)}
+    if some:
+        listed = ", ".join(f"{name} in {count}" for name, count in some.items())
+        yield (
+            f"Test parts without a class, of {len(parts)}: {listed}. UA of such a part is the mean "
+            f"over its other classes."
+        )
 
 
 def _seeds(study: Study) -> str:

@@ -42,6 +42,11 @@ def verdict(found: Study) -> Iterator[str]:
             "The difference is not significant after Holm's correction. These sweeps do not show "
             f"that {best.label} is really better than {ranked[1].label}."
         )
+        if pair.t_test is not None and pair.t_test.low > 0:
+            yield (
+                f"The interval excludes 0, but it is not corrected for the {len(found.pairs)} "
+                f"pairs that were compared."
+            )
 
 
 def _between(interval: Interval) -> str:
@@ -52,17 +57,24 @@ def _between(interval: Interval) -> str:
 
 def _tests(pair: Pair) -> str:
     parts = []
-    if pair.t_test is not None:
-        low, high = 100 * pair.t_test.low, 100 * pair.t_test.high
-        parts.append(
-            f"95%: {low:+.1f} to {high:+.1f}, corrected resampled t-test, p = "
-            f"{pair.t_test.p_value:.2g}, after Holm {pair.t_holm:.2g}"
+    if pair.t_test is not None and pair.t_holm is not None:
+        low, high = (
+            f"{round(100 * bound, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
+            for bound in (pair.t_test.low, pair.t_test.high)
         )
-    if pair.mcnemar is not None:
         parts.append(
-            f"McNemar, exact, p = {pair.mcnemar.p_value:.2g}, after Holm {pair.mcnemar_holm:.2g}"
+            f"95%: {low} to {high}, corrected resampled t-test, {p_value(pair.t_test.p_value)}, "
+            f"after Holm {p_value(pair.t_holm)}"
         )
+    if pair.mcnemar is not None and pair.mcnemar_holm is not None:
+        plain_p, corrected = p_value(pair.mcnemar.p_value), p_value(pair.mcnemar_holm)
+        parts.append(f"McNemar, exact, {plain_p}, after Holm {corrected}")
     return f" ({'; '.join(parts)})" if parts else ""
+
+
+def p_value(value: float) -> str:
+    """A p-value with three decimals, as `p = 0.012`."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def study_values(found: Study) -> dict[str, Any]:

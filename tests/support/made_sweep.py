@@ -2,7 +2,9 @@
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -212,6 +214,7 @@ def make_sweep(
     model: str = "iaan",
     trial_seed: int | None = None,
     training_seed: int = 0,
+    lacking: Mapping[str, str] = MappingProxyType({}),
 ) -> Ledger:
     """A sweep with a trial for each of `statuses`, as the orchestrator writes it.
 
@@ -222,14 +225,17 @@ def make_sweep(
     model : one of the models that `iaan` searches: the variants of IAAN
     seed : of the test utterances; sweeps of one seed can be compared
     trial_seed : of the trials, by default `seed`
+    lacking : fold -> a class that no utterance of its test part has
     """
     rng = np.random.default_rng(seed)
     ledger = Ledger(Storage.open(str(folder)))
     tests = {}
     for number in range(1, folds + 1):
-        truth = [classes[i] for i in rng.choice(len(classes), utterances)]
+        fold = f"Ses{number:02d}"
+        present = [name for name in classes if name != lacking.get(fold)]
+        truth = [present[i] for i in rng.choice(len(present), utterances)]
         speakers = [speaker.format(number, "FM"[i % 2]) for i in range(utterances)]
-        tests[f"Ses{number:02d}"] = (speakers, truth)
+        tests[fold] = (speakers, truth)
     names = list(tests)
     fields = sweep_fields(name, selection, classes, tests, len(statuses), model)
     ledger.write_sweep(SweepRecord.model_validate(fields | (extra or {})))

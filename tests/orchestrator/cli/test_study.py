@@ -2,9 +2,13 @@
 
 import csv
 import json
-from collections.abc import Callable
+import shutil
+import signal
+import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -16,9 +20,33 @@ from tests.support.processes import wait
 from tests.support.studies import TABLES, TINY, study_outcome, study_sections, write_study
 from tests.support.sweeps import driver
 
+EPOCHS = {"svm": 1, "net": 8}
+"""Epochs of a trial. `net` has two trials, and both are trained again with another seed."""
+
 
 def no_ray() -> None:
     raise AssertionError("a finished study needs no Ray")
+
+
+def sections(folder: Path, manifest: Path) -> dict[str, Any]:
+    """A study in which `svm` has one trial, because each trial starts processes."""
+    raw = study_sections(folder, manifest)
+    trials = raw["base"]["search"].pop("trials")
+    raw["sweeps"]["net"]["search"]["trials"] = trials
+    raw["sweeps"]["svm"]["search"]["trials"] = 1
+    return raw
+
+
+def epochs_kept(folder: Path) -> int:
+    """Epochs of a study that a kill cannot undo: those of finished trials and of checkpoints."""
+    kept = {
+        path.parent: EPOCHS[path.parts[-4].partition(".")[0]]
+        for path in folder.glob("*/trials/*/trial.json")
+    }
+    for path in folder.glob("*/trials/*/checkpoint-*/manifest.json"):
+        trial, epoch = path.parent.parent, int(path.parent.name.partition("-")[2])
+        kept[trial] = max(kept.get(trial, 0), epoch)
+    return sum(kept.values())
 
 
 @pytest.mark.timeout(900)
@@ -27,14 +55,14 @@ def test_a_study_that_is_killed_ends_as_one_without_a_kill(
     tmp_path: Path, spoken: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = tmp_path / "undisturbed"
-    config, folder = write_study(whole, study_sections(whole, spoken)), whole / "runs/studies/toy"
+    config, folder = write_study(whole, sections(whole, spoken)), whole / "runs/studies/toy"
     listed = json.loads(command("study", config, "--list", "--json").stdout)
     assert not (whole / "runs").exists()
     costs = [(run["sweep"], run["seed"], run["fold_epochs"]) for run in listed["runs"]]
     # Seed 0 is the seed of both sweeps.
-    expected = [("svm", None, 2 * 3), ("net", None, 2 * 3 * 8), ("svm", 1, 3), ("net", 1, 3 * 8)]
+    expected = [("svm", None, 3), ("net", None, 2 * 3 * 8), ("svm", 1, 3), ("net", 1, 3 * 8)]
     assert costs == expected
-    assert listed["fold_epochs"] == listed["fold_epochs_left"] == 6 + 48 + 3 + 24
+    assert listed["fold_epochs"] == listed["fold_epochs_left"] == 3 + 48 + 3 + 24
 
     done = command("study", config)
     assert done.returncode == 0, done.stderr
@@ -50,26 +78,30 @@ def test_a_study_that_is_killed_ends_as_one_without_a_kill(
 
     killed = tmp_path / "killed"
     folder = killed / "runs/studies/toy"
-    config = write_study(killed, study_sections(killed, spoken))
-    moments: list[Callable[[], bool]] = [
-        lambda: any(folder.glob("net/trials/*/checkpoint-*/manifest.json")),
-        lambda: any(folder.glob("net.*.seed-1/trials/*/checkpoint-*/manifest.json")),
-    ]
-    for number, moment in enumerate(moments):
-        with driver(config, killed / "driver.log", command="study") as process:
-            assert wait(moment, process, load=0.5), (killed / "driver.log").read_text()
+    config = write_study(killed, sections(killed, spoken))
+    shutil.copytree(whole / "runs/features", killed / "runs/features")
+    # Random moments of the 26 epochs, and a random time after each: at 5, 16 and 19 epochs.
+    rng = np.random.default_rng(14)
+    for number, moment in enumerate(sorted(rng.choice(np.arange(2, 24), 3, replace=False))):
+        kept, log = epochs_kept(folder), killed / "driver.log"
+        least = max(moment, kept + 1)
+        with driver(config, log, command="study") as process:
+            reached = wait(lambda least=least: epochs_kept(folder) >= least, process, load=0.5)
+            assert reached, log.read_text()
             if number == 0:
                 _check_one_ray(process, folder)
+            time.sleep(rng.uniform(0, 0.1))
             process.kill()
-            process.wait()
+            assert process.wait() == -signal.SIGKILL
+        assert epochs_kept(folder) >= least
     written = {path: path.stat().st_mtime_ns for path in folder.glob("*/trials/*/trial.json")}
-    assert len(written) >= 2 + 2
+    assert len(written) >= 1 + 2
     listed = json.loads(command("study", config, "--list", "--json").stdout)
-    assert [run["finished"] for run in listed["runs"]][:2] == [2, 2]
-    assert 0 < listed["fold_epochs_left"] <= 3 + 24
+    assert [run["finished"] for run in listed["runs"]][:2] == [1, 2]
+    assert listed["fold_epochs_left"] <= 24  # 0 if the last trial ended before the kill
 
     _check_refused(command, config)
-    raw = study_sections(killed, spoken)  # a new sweep changes no other sweep
+    raw = sections(killed, spoken)  # a new sweep changes no other sweep
     raw["sweeps"]["more"] = {"model": {"name": "linear_svm", "c": 0.01}, "training": {"seed": 1}}
     raw["sweeps"]["more"]["search"] = raw["sweeps"]["svm"]["search"]
     config = write_study(killed, raw)
@@ -79,10 +111,10 @@ def test_a_study_that_is_killed_ends_as_one_without_a_kill(
     runs = undisturbed.keys() - {*TABLES}
     assert outcome.keys() == {*runs, "more", *TABLES}
     assert all(outcome[name] == undisturbed[name] for name in runs)
-    for path, time in written.items():  # finished trials were not trained again
-        assert path.stat().st_mtime_ns == time
+    for path, moment in written.items():  # finished trials were not trained again
+        assert path.stat().st_mtime_ns == moment
 
-    config = write_study(killed, study_sections(killed, spoken))
+    config = write_study(killed, sections(killed, spoken))
     with monkeypatch.context() as patch:
         patch.setattr(connection, "cluster", no_ray)
         finished = command("study", config)
@@ -91,7 +123,7 @@ def test_a_study_that_is_killed_ends_as_one_without_a_kill(
         word.replace(str(whole), str(killed)) for word in done.stdout.split()
     ]
     assert study_outcome(folder) == {**undisturbed, "more": outcome["more"]}
-    assert "81 fold-epochs, of which 0 are left" in command("study", config, "--list").stdout
+    assert "78 fold-epochs, of which 0 are left" in command("study", config, "--list").stdout
 
 
 def _check_seed(folder: Path, name: str) -> None:

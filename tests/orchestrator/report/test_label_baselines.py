@@ -14,13 +14,16 @@ import pytest
 from benchmarks.label_baselines import EMOTIONS, rows
 from features.context import Turns
 from features.manifest import normalise
+from features.storage import Storage
 from orchestrator.config.sections import FoldsConfig, LeaveOneSessionOut, RandomRepeated
 from orchestrator.data.audit import audit
 from orchestrator.data.folds import make_folds
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import Audit
 from orchestrator.report.labels import DASH
+from orchestrator.report.study import build_study
 from orchestrator.results.findings import gather
+from tests.support.made_study import made
 from tests.support.made_sweep import make_sweep
 from tests.support.report_page import Page, page_of, summary
 
@@ -129,6 +132,35 @@ def test_files_and_tables_have_the_value_of_each_fold(tmp_path: Path, scheme: Fo
     assert [(fold, unit, ua) for unit in given for fold, ua in given[unit]["folds"].items()] == [
         (fold.name, unit, fold.label_baselines[unit]) for unit in given for fold in audited.folds
     ]
+
+
+@pytest.mark.parametrize("skill", [(0.97, 0.99), (0.4, 0.5)], ids=["strong", "weak"])
+def test_the_page_of_a_study_compares_its_models_with_labels(
+    tmp_path: Path, skill: tuple[float, float]
+) -> None:
+    extra = {"audit": audit_of(RandomRepeated())}
+    classes = list(EMOTIONS)
+    sweeps = [
+        made(tmp_path, name, statuses=["complete"], skill=skilled, extra=extra, classes=classes)
+        for name, skilled in (("iaan", skill), ("bigru_att", (0.1, 0.2)))
+    ]
+    build_study(sweeps, Storage.open(str(tmp_path / "study")), "made")
+    page = Page((tmp_path / "study/index.html").read_text(encoding="utf-8"))
+    labels = sweeps[0].findings.labels
+    assert labels is not None
+    assert labels.beaten == (skill[0] > 0.9)
+    rows = {row[0]: row[1:] for row in page.tables["label-baselines"][1:]}
+    (dialogue,) = [each for each in labels.baselines if each.given == "dialogue"]
+    share = labels.explained(dialogue)
+    assert share is not None
+    assert rows["dialogue"][0] == f"{100 * dialogue.ua.value:.1f}%"
+    assert rows["dialogue"][2:] == ["yes", f"{100 * share:.1f}%"]
+    assert rows["iaan, nested"][0] == f"{100 * labels.score.value:.1f}%"
+    assert len(sentences(page, "The folds leak the dialogue: ")) == 1
+    assert ("labels-banner" in page.ids()) == (not labels.beaten)
+    named = "Clearly above all of these scores: iaan. Not clearly above all of them: bigru_att."
+    assert (named in page.words()) == labels.beaten
+    assert ("Not clearly above all of them: iaan, bigru_att." in page.words()) != labels.beaten
 
 
 def test_a_sweep_of_an_older_version_has_no_baselines(tmp_path: Path) -> None:

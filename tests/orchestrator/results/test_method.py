@@ -115,6 +115,31 @@ def test_one_fold_has_no_interval_over_folds(tmp_path: Path) -> None:
     assert "Student" not in text
 
 
+@pytest.mark.parametrize(
+    ("lacking", "sentence"),
+    [
+        pytest.param({}, "", id="no class"),
+        pytest.param(
+            {"Ses02": "hap", "Ses04": "sad", "Ses05": "hap"},
+            "Test parts without a class, of 5: hap in 2, sad in 1. UA of such a part is the mean "
+            "over its other classes.",
+            id="some parts",
+        ),
+        pytest.param(
+            {f"Ses{number:02d}": "hap" for number in range(1, 6)},
+            "No test utterance is of class hap. UA is the mean over ang, neu, sad.",
+            id="all parts",
+        ),
+    ],
+)
+def test_classes_that_test_parts_lack_are_named(
+    tmp_path: Path, lacking: dict[str, str], sentence: str
+) -> None:
+    text = paragraph(study("a", [made(tmp_path, "iaan", statuses=["complete"], lacking=lacking)]))
+    assert sentence in text
+    assert ("without a class" in text or "No test utterance" in text) == bool(lacking)
+
+
 def test_an_unfinished_search_names_the_planned_trials(tmp_path: Path) -> None:
     sweep = with_configuration(made(tmp_path, "iaan", running=3), search={"trials": 8})
     assert f": {len(STATUSES)} of 8 planned for iaan (1 pruned, 1 failed)." in paragraph(

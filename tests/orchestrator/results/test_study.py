@@ -169,6 +169,24 @@ def test_the_verdict_names_the_best_and_the_next(found: Study) -> None:
     assert ("do not show that" in words) == (not pair.differs)
 
 
+def test_an_interval_is_not_corrected_but_its_p_value_is(found: Study) -> None:
+    pair = found.pair(*(entry.label for entry in found.ranking[:2]))
+    assert pair.t_test is not None
+    numbers = {"mean": 0.02, "t": 3.2, "p_value": 0.033}
+    for low, high, holm, words in (
+        (0.0031, 0.0369, 0.198, "(95%: +0.3 to +3.7, corrected resampled t-test, p = 0.033, "),
+        (-0.0131, 0.0531, 0.198, "(95%: \N{MINUS SIGN}1.3 to +5.3, corrected resampled"),
+        (-0.0004, 0.0404, 0.198, "(95%: +0.0 to +4.0, corrected resampled"),
+        (0.0031, 0.0369, 0.0002, "p = 0.033, after Holm p < 0.001; McNemar, exact, p"),
+    ):
+        t_test = pair.t_test._replace(low=low, high=high, **numbers)
+        pairs = [replace(p, t_test=t_test, t_holm=holm) if p is pair else p for p in found.pairs]
+        text = " ".join(verdict(replace(found, pairs=pairs)))
+        assert words in text
+        explained = "The interval excludes 0, but it is not corrected for the 6 pairs" in text
+        assert explained == (low > 0 and holm > 0.05)
+
+
 def test_a_clear_difference_is_called_real(tmp_path: Path) -> None:
     sweeps = [made(tmp_path, "iaan", skill=(0.9, 0.95)), made(tmp_path, "bigru_att")]
     found = study("clear", sweeps)
@@ -210,15 +228,39 @@ def test_one_fold_is_compared_with_mcnemar_alone(tmp_path: Path) -> None:
     assert "corrected resampled" not in " ".join(verdict(found))
 
 
-def test_a_class_that_a_fold_lacks_does_not_count_there(tmp_path: Path) -> None:
-    sweeps = make_study(tmp_path, utterances=5, seed=3)
-    found = study("few", sweeps)
-    rows = sweeps[0].predictions().to_pylist()
-    lacking = [f for f in FOLDS if {r["truth"] for r in rows if r["fold"] == f} < set(CLASSES)]
-    assert lacking
+@pytest.mark.parametrize("lacking", [["Ses02"], FOLDS], ids=["in one fold", "in every fold"])
+def test_a_class_that_a_test_part_lacks_does_not_count_there(
+    tmp_path: Path, lacking: list[str]
+) -> None:
+    changes = {"lacking": dict.fromkeys(lacking, "hap")}
+    sweeps = [made(tmp_path, name, **changes) for name in ("iaan", "bigru_att")]
+    found = study("lacking", sweeps)
+    everywhere = lacking == FOLDS
+    present = [name for name in CLASSES if not everywhere or name != "hap"]
     for entry in found.ranking:
-        assert 0 <= entry.score.ua.value <= 1
+        rows = entry.score.side.predictions.to_pylist()
+        truth, guess = ([row[name] for row in rows] for name in ("truth", "prediction"))
+        by_fold = {fold: [row for row in rows if row["fold"] == fold] for fold in FOLDS}
+        for fold, of_fold in by_fold.items():
+            assert ("hap" in {row["truth"] for row in of_fold}) == (fold not in lacking)
+            recalls = recall_score(
+                [row["truth"] for row in of_fold],
+                [row["prediction"] for row in of_fold],
+                labels=CLASSES,
+                average=None,
+                zero_division=np.nan,
+            )
+            assert entry.score.side.folds[fold] == pytest.approx(np.nanmean(recalls))
+        recalls = recall_score(truth, guess, labels=present, average=None)
+        assert entry.score.pooled.ua.value == pytest.approx(recalls.mean())
+        assert np.isnan(entry.score.pooled.recalls["hap"].value) == everywhere
+        best = entry.findings.best
+        assert best is not None
+        assert best.chance_ua == 1 / len(present)
     assert found.pairs[0].t_test is not None
+    assert np.isfinite(found.pairs[0].t_test).all()
+    values = study_values(found)["models"][0]["pooled"]["recalls"]
+    assert (values["hap"] == {"value": None, "low": None, "high": None}) == everywhere
 
 
 def test_held_out_sweeps_are_optimistic_and_have_no_estimate_across(tmp_path: Path) -> None:
