@@ -94,7 +94,9 @@ class ConvolutionalEncoder(nn.Module):
         # and the pooling faster.
         maps = maps.contiguous(memory_format=torch.channels_last)
         maps = _convolve(self.first, maps, mask)
-        if maps.shape[2] % 2:  # padding by 0 frames would copy the largest tensor
+        # Padding copies the largest tensor, so it is left out for an even number of frames. A trace
+        # pads always: the pooling drops a last frame without a partner.
+        if traced() or maps.shape[2] % 2:
             maps = nn.functional.pad(maps, (0, 0, 0, 1))
         maps = nn.functional.max_pool2d(maps, 2)  # (batch, first_maps, time / 2, bands / 2)
         # The leaky ReLU rises, so it may follow the pooling, which leaves a quarter of the values.

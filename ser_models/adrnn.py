@@ -7,7 +7,7 @@ from ser_models.acrnn import CHANNELS, SLOPE
 from ser_models.attention import DotAttention
 from ser_models.base import EmotionModel, check_sizes
 from ser_models.recurrence import MaskedRecurrence
-from ser_models.sequences import Dropout, MaskedBatchNorm, Output, Padded
+from ser_models.sequences import Dropout, MaskedBatchNorm, Output, Padded, traced
 
 
 class NormalizedConvolution(nn.Module):
@@ -34,10 +34,11 @@ class NormalizedConvolution(nn.Module):
 
     def forward(self, maps: Tensor, mask: Tensor) -> Tensor:
         convolved = self.convolution(maps).permute(0, 2, 3, 1)  # (batch, steps, bands, new maps)
-        steps, bands = convolved.shape[1:3]
+        bands = convolved.shape[2]
         real = mask[:, :, None].expand(-1, -1, bands).flatten(1)  # (batch, steps * bands)
         normalized = self.normalization(convolved.flatten(1, 2), real) * real[:, :, None]
-        return normalized.unflatten(1, (steps, bands)).permute(0, 3, 1, 2)
+        # An ONNX file of `unflatten` would have the steps of its example.
+        return normalized.view_as(convolved).permute(0, 3, 1, 2)
 
 
 class DilatedEncoder(nn.Module):
@@ -109,8 +110,10 @@ class DilatedEncoder(nn.Module):
         maps = values.unflatten(2, (CHANNELS, -1)).transpose(1, 2)  # (batch, 3, time, bands)
         maps = self.first(maps.contiguous(memory_format=torch.channels_last))
         maps = nn.functional.leaky_relu(maps * mask[:, None, :, None].to(maps.dtype), SLOPE)
-        if odd := maps.shape[2] % self.pool:
-            maps = nn.functional.pad(maps, (0, 0, 0, self.pool - odd))
+        # A trace pads by a fixed number. The pooling drops frames that fill no pool.
+        missing = self.pool - 1 if traced() else -maps.shape[2] % self.pool
+        if missing:
+            maps = nn.functional.pad(maps, (0, 0, 0, missing))
         return nn.functional.max_pool2d(maps, self.pool)
 
 

@@ -120,7 +120,8 @@ class SelfSpeakerAttention(nn.Module):
         keys = torch.cat([self.emotion_key(emotion), self.speaker_key(speaker)], dim=1)
         scores = torch.einsum("bts,bs->bt", keys, query) / steps**0.5  # (batch, 2 * time)
         weights = masked_softmax(scores, torch.cat([mask, mask], dim=1))
-        of_emotion, of_speaker = weights.split(time, dim=1)
+        # Slices, because an ONNX file of `split` would have the time of its example.
+        of_emotion, of_speaker = weights[:, :time], weights[:, time:]
         c_em = torch.einsum("bt,bts->bs", of_emotion, self.emotion_value(emotion))
         c_sp = torch.einsum("bt,bts->bs", of_speaker, self.speaker_value(speaker))
         return torch.cat([c_em, c_sp], dim=1), of_emotion, of_speaker

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ser_models.linear_svm import Planes, SupportVectorMachines, solve
-from ser_models.sequences import Output, Padded
+from ser_models.sequences import Output, Padded, traced
 
 MOST_CLASSES = 6
 
@@ -50,6 +50,13 @@ def split_count(classes: int) -> int:
 def tree_count(leaves: int) -> int:
     """The number of binary trees with these labelled leaves: (2C - 3)!!."""
     return prod(range(1, 2 * leaves - 2, 2))
+
+
+def _log_of_sum(first: Tensor, second: Tensor) -> Tensor:
+    """log(exp(first) + exp(second))."""
+    if traced():  # ONNX has no logaddexp
+        return torch.logsumexp(torch.stack([first, second]), dim=0)
+    return torch.logaddexp(first, second)
 
 
 class SVMTrees(SupportVectorMachines):
@@ -109,7 +116,7 @@ class SVMTrees(SupportVectorMachines):
         votes = self._over_trees(of_first, of_second)
         soft = self._over_trees(logsigmoid(exact), logsigmoid(-exact))
         count = tree_count(self.classes)
-        logits = torch.logaddexp(votes, soft - log(count)) - log(count + 1)
+        logits = _log_of_sum(votes, soft - log(count)) - log(count + 1)
         return Output(logits.to(decisions.dtype), standardized, {})
 
     def _over_trees(self, first: Tensor, second: Tensor) -> Tensor:
@@ -123,7 +130,7 @@ class SVMTrees(SupportVectorMachines):
         returns : (batch, classes)
         """
         sums: dict[Classes, Tensor] = {
-            (name,): first.new_zeros(len(first), 1) for name in range(self.classes)
+            (name,): torch.zeros_like(first[:, :1]) for name in range(self.classes)
         }
         for both, members in groupby(enumerate(self.splits), key=lambda member: member[1].both):
             terms = []

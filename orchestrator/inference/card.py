@@ -7,7 +7,8 @@ from orchestrator.inference.model import Description, SpeechModel
 from orchestrator.inference.refit import honest_score
 from orchestrator.inference.speakers import ENOUGH
 from orchestrator.metrics import Interval, Scores
-from orchestrator.results.findings import Findings
+from orchestrator.results.below_chance import below_chance
+from orchestrator.results.findings import Best, cautions, in_detail
 from orchestrator.results.method import paragraph
 from orchestrator.results.opened import OpenedSweep
 from orchestrator.results.study import study
@@ -27,9 +28,14 @@ def card(sweep: OpenedSweep, model: SpeechModel, onnx: bool) -> str:
 
     onnx : whether the folder has an ONNX file
     """
-    described, findings = model.description, sweep.findings
+    described = model.description
     networks = len(model.networks)
-    notes = [*findings.alarm, *findings.warnings]
+    trial = _in_detail(sweep, described.trial)
+    point = trial.trial.record.hyperparameters
+    notes = [
+        *below_chance(trial.pooled.ua, trial.chance_ua, sweep.record, point),
+        *cautions(trial, sweep.record.epochs, "this trial"),
+    ]
     needed, options, python = _needed(described)
     members = f"the mean of {networks} networks" if networks > 1 else "one network"
     origin = "that trained on all labelled utterances" if described.refit else "of cross-validation"
@@ -52,7 +58,7 @@ def card(sweep: OpenedSweep, model: SpeechModel, onnx: bool) -> str:
         *(_onnx(model) if onnx else []),
         "## Score",
         "",
-        *_scores(sweep, model, findings),
+        *_scores(sweep, model, trial),
         "## How the score was made",
         "",
         _text(paragraph(study(sweep.name, [sweep]))),
@@ -139,19 +145,34 @@ def _normalisation(model: SpeechModel) -> str:
 
 def _onnx(model: SpeechModel) -> list[str]:
     shape = model.description.features.load().shape
-    rows = {"frames": "a sequence", "vector": "one vector", "maps": "a segment"}[shape]
+    rows = {
+        "frames": "a sequence, and `lengths` says how many of its frames are real",
+        "vector": "one vector",
+        "maps": "a segment, and `lengths` says how many of its frames are real",
+    }[shape]
     return [
-        f"`model.onnx` takes features that are cut, normalised by speaker and pooled. Each row is "
-        f"{rows}; `lengths` says how many frames of it are real. It returns posteriors.",
+        "`model.onnx` takes features that are cut, normalised by speaker and pooled. Each row is "
+        f"{rows}. It returns posteriors.",
         "",
     ]
 
 
-def _scores(sweep: OpenedSweep, model: SpeechModel, findings: Findings) -> list[str]:
-    """The nested estimate if there is one, and scores of the best trial by speaker."""
-    lines, best = [], findings.best
+def _in_detail(sweep: OpenedSweep, trial: str) -> Best:
+    """The scores of the folder's trial, which is perhaps not the best one."""
+    best = sweep.findings.best
+    if best is not None and best.trial.record.id == trial:
+        return best
+    chosen = next(each for each in sweep.findings.trials if each.record.id == trial)
+    return in_detail(chosen, sweep.predictions(trial), None, sweep.record.classes)
+
+
+def _scores(sweep: OpenedSweep, model: SpeechModel, trial: Best) -> list[str]:
+    """The nested estimate if there is one, and the scores of the folder's trial by speaker."""
+    findings, identity = sweep.findings, model.description.trial
+    is_best = trial is findings.best
+    lines = []
     if model.description.refit:
-        lines += [f"{honest_score(sweep, model.description.trial)}.", ""]
+        lines += [f"{honest_score(sweep, identity)}.", ""]
     if findings.nested is not None:
         nested = findings.nested
         lines.append(
@@ -161,22 +182,27 @@ def _scores(sweep: OpenedSweep, model: SpeechModel, findings: Findings) -> list[
         )
     else:
         lines.append(f"There is no nested estimate: {_text(findings.nested_reason)}")
-    if best is not None:
-        if best.trial.record.id != model.description.trial:
-            lines += ["", f"This folder has trial {model.description.trial}, not the best trial."]
-        kind = "**Optimistic** UA" if sweep.record.optimistic else "UA"
+    if not is_best:
         lines += [
             "",
-            f"{kind} of the best trial: {_interval(best.pooled.ua)} pooled, with a bootstrap over "
-            f"speakers. Chance is {best.chance_ua:.3f}. Each network of "
-            "cross-validation was tested on its own fold. The mean of several networks has no test "
-            "part, and its score is not known.",
-            "",
-            "| speaker | test utterances | UA | WA |",
-            "|---|---|---|---|",
-            *[_row(name, *values) for name, values in best.by_speaker.items()],
+            f"This folder has trial {identity}, not the best trial, so the nested estimate does "
+            "not describe it. Its scores below are optimistic if they led to the choice.",
         ]
-    return [*lines, ""]
+    kind = "**Optimistic** UA" if sweep.record.optimistic else "UA"
+    called = "the best trial" if is_best else f"trial {identity}"
+    return [
+        *lines,
+        "",
+        f"{kind} of {called}: {_interval(trial.pooled.ua)} pooled, with a bootstrap over "
+        f"speakers. Chance is {trial.chance_ua:.3f}. Each network of "
+        "cross-validation was tested on its own fold. The mean of several networks has no test "
+        "part, and its score is not known.",
+        "",
+        "| speaker | test utterances | UA | WA |",
+        "|---|---|---|---|",
+        *[_row(name, *values) for name, values in trial.by_speaker.items()],
+        "",
+    ]
 
 
 def _row(speaker: str, count: int, scores: Scores) -> str:

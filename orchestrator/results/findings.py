@@ -45,7 +45,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Best:
-    """The trial with the highest score, in detail.
+    """A trial in detail. `Findings.best` is the trial with the highest score.
 
     pooled : scores over all test utterances, with intervals over speakers
     recalls : mean over the folds whose test part has the class
@@ -130,7 +130,7 @@ def gather(ledger: Ledger) -> Findings:
     top = selection.best_trial(trial.record for trial in trials)
     if top is not None:
         predictions = ledger.predictions(top.id)
-        best = _best(by_number[top.number], predictions, ledger.inspection(top), sweep.classes)
+        best = in_detail(by_number[top.number], predictions, ledger.inspection(top), sweep.classes)
         if sweep.optimistic:
             reason = (
                 "The epoch was selected on the test part, so there is no validation part on which "
@@ -156,14 +156,15 @@ def gather(ledger: Ledger) -> Findings:
         nested=nested,
         nested_reason=reason,
         labels=_labels(sweep, best, nested) if best else None,
-        warnings=list(_warnings(best, sweep.epochs)) if best else [],
+        warnings=list(cautions(best, sweep.epochs)) if best else [],
         alarm=alarm,
     )
 
 
-def _best(
+def in_detail(
     trial: Trial, predictions: pa.Table, inspection: pa.Table | None, classes: list[str]
 ) -> Best:
+    """Compute the detailed scores of a trial from its predictions."""
     truth, guess, speakers = (
         predictions[name].to_pylist() for name in ("truth", "prediction", "speaker")
     )
@@ -212,12 +213,16 @@ def _groups(
     return groups
 
 
-def _warnings(best: Best, epochs: int | None) -> Iterator[str]:
-    """Sentences for a careful reader. `epochs` is the configured number of epochs."""
+def cautions(best: Best, epochs: int | None, called: str = "the best trial") -> Iterator[str]:
+    """Sentences for a careful reader of a trial's scores.
+
+    epochs : the configured number of epochs
+    called : the name of the trial in a sentence
+    """
     folds = best.trial.folds
     if best.trial.record.status == "pruned":
         yield (
-            "The search stopped the best trial early. With more training its score may be higher "
+            f"The search stopped {called} early. With more training its score may be higher "
             "or lower."
         )
     if len(folds) == 1:

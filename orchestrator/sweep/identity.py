@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from orchestrator.config import registry
 from orchestrator.config.sections import Configuration, added_defaults
 from orchestrator.data.folds import Fold
-from orchestrator.ledger.records import SweepRecord
+from orchestrator.ledger.records import FeatureFiles, SweepRecord
 from orchestrator.ledger.seals import canonical_json
 from search_spaces import Space
 
@@ -98,6 +98,18 @@ def changes(record: SweepRecord, now: SweepRecord) -> list[str]:
         *differences({"space": record.space}, {"space": now.space}),
         *differences({"replicas": record.replicas}, {"replicas": now.replicas}),
         *differences({"code": record.code}, {"code": now.code}),
+        *changed_files(record.feature_files, now.feature_files),
+    ]
+
+
+def changed_files(before: list[FeatureFiles], now: list[FeatureFiles]) -> list[str]:
+    """A line for each file or folder of the features whose contents have changed."""
+    old, new = ({str(each.files): each for each in files} for files in (before, now))
+    return [
+        f"the contents of features.{key}={value} have changed"
+        for name in old
+        if name in new and old[name].contents != new[name].contents
+        for key, value in old[name].files.items()
     ]
 
 

@@ -84,12 +84,14 @@ def run(
     connection : to Ray, which the run opens if needed and leaves open; by default one of its own
     confirm : confirms the lease (`orchestrator.ledger.lease.lease`), called before the first write
     """
-    configuration = _searching(plan.configuration)
+    configuration, files = _searching(plan.configuration), feature_files(plan.features)
     with ExitStack() as own:
         connection = connection or own.enter_context(Connection())
         resources = None
         if not ledger.has_sweep():  # wrong resources end a new sweep before the extraction
             resources = _connect(connection, plan, configuration, len(plan.folds))
+        else:  # other files would be extracted for hours before their features are refused
+            _refuse(ledger, identity.changed_files(ledger.sweep().feature_files, files))
         confirm()
         prepared = _prepare(plan, configuration, connection, narrator)
         replicas = replicas_of(configuration, len(prepared.folds))
@@ -151,6 +153,7 @@ def changes(plan: Plan, space: Space, ledger: Ledger, code: dict[str, str]) -> l
         "space": space.model_dump(mode="json"),
         "replicas": replicas_of(configuration, len(plan.folds)),
         "code": code,
+        "feature_files": feature_files(plan.features),
     }
     return identity.changes(record, record.model_copy(update=now))
 
@@ -293,15 +296,20 @@ def _open(
         return now
     record = ledger.sweep()
     now = _record(configuration, space, prepared, record.lag)
-    if changes := identity.changes(record, now):
+    _refuse(ledger, identity.changes(record, now))
+    for line in identity.differences(record.versions, now.versions):
+        narrator.say(f"{line}: trials of both versions may differ in their last bits")
+    return record
+
+
+def _refuse(ledger: Ledger, changes: list[str]) -> None:
+    """Raise ConfigError if there are changes that forbid to resume the sweep of a folder."""
+    if changes:
         raise ConfigError(
             f"name: {ledger.storage.root} holds another sweep: {'; '.join(changes)}. Undo these "
             f"changes, choose another name, or use --fork NAME to start a new sweep with the "
             f"trials that are still valid"
         )
-    for line in identity.differences(record.versions, now.versions):
-        narrator.say(f"{line}: trials of both versions may differ in their last bits")
-    return record
 
 
 def _record(

@@ -34,15 +34,12 @@ def posteriors(labelled: Labelled) -> np.ndarray:
     return np.stack([labelled.table[name].to_numpy() for name in names], axis=1)
 
 
-def feeds(model: str, batch: list[Padded | None], segment: int | None) -> dict[str, np.ndarray]:
+def feeds(batch: list[Padded | None]) -> dict[str, np.ndarray]:
     """The inputs of an ONNX file."""
     arrays = {}
     for name, turns in zip(("", "own", "other"), batch, strict=True):
         if turns is not None:
-            values = turns.values.numpy()
-            if segment is not None:
-                values = np.pad(values, ((0, 0), (0, segment - values.shape[1]), (0, 0)))
-            arrays[name or "values"] = values
+            arrays[name or "values"] = turns.values.numpy()
             arrays[f"{name}_lengths" if name else "lengths"] = turns.lengths.numpy()
     return arrays
 
@@ -72,7 +69,7 @@ def test_an_export_predicts_as_its_sweep(
     session = onnxruntime.InferenceSession(
         target / "model.onnx", providers=["CPUExecutionProvider"]
     )
-    inputs = feeds(model, [batch.current, batch.own, batch.other], data.segment)
+    inputs = feeds([batch.current, batch.own, batch.other])
     known = {entry.name for entry in session.get_inputs()}
     (found,) = session.run(None, {key: inputs[key] for key in known})
     networks = load_model(str(folder)).networks.values()

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from features.storage import Storage
+from orchestrator.config.parsing import parse
 from orchestrator.errors import ConfigError, FeatureError
 from orchestrator.inference.export import export_model
 from orchestrator.inference.model import load_model
 from orchestrator.ledger.ledger import Ledger
+from orchestrator.progress import Narrator
 from orchestrator.results.opened import OpenedSweep
+from orchestrator.sweep.run import run_sweep
 from tests.support.encoders import tiny_encoder
 from tests.support.report_page import page_of
 from tests.support.small_sweep import small_sweep
@@ -80,6 +83,20 @@ def test_a_sweep_needs_the_encoder_that_trained_it(
         load_model(str(sweep.ledger.storage.root), features={"encoder": str(folder / "other")})
     finally:
         sweep.ledger.write_sweep(sweep.record)
+
+
+def test_a_sweep_with_a_changed_encoder_is_refused_before_the_extraction(
+    sweep: OpenedSweep, folder: Path
+) -> None:
+    configuration = parse(sweep.record.configuration)
+    extracted = sorted(path.name for path in (folder / "features").iterdir())
+    shutil.copytree(folder / "other", folder / "encoder")
+    try:
+        with pytest.raises(ConfigError, match=r"contents of features\.encoder=\S+ have changed"):
+            run_sweep(configuration, Narrator())
+    finally:
+        shutil.rmtree(folder / "encoder")
+    assert sorted(path.name for path in (folder / "features").iterdir()) == extracted
 
 
 def test_an_export_names_the_encoder_and_never_opens_its_path(

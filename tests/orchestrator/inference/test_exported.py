@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
+import sysconfig
+import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,38 +18,21 @@ import torch
 from safetensors.torch import load, save
 
 from features.sets.emobase_lld45 import CONFIG_FILE
-from features.statistics import Statistics
 from features.storage import Storage
-from orchestrator.config.parsing import parse
 from orchestrator.errors import ConfigError, FeatureError, LedgerError
 from orchestrator.inference.exported import MODEL, WEIGHTS, read_model, write_model
-from orchestrator.inference.model import Description, Member, SpeechModel, load_model
+from orchestrator.inference.model import Member, SpeechModel, load_model
 from orchestrator.ledger.seals import seal, sha256
-from tests.support.training import Touch, small
+from ser_models import MODELS
+from ser_models.linear_svm import SupportVectorMachines
+from ser_models.mean_pool import MeanPool
+from ser_models.sequences import Output, Padded
+from tests.support.encoders import shared_encoder
+from tests.support.small_sweep import Sweeps
+from tests.support.speech_models import CLASSES, speech_model
+from tests.support.training import Touch
 
-CLASSES = ("ang", "hap", "neu", "sad")
 RATE = 16_000
-
-
-def speech_model(
-    name: str, normalize: str | None = None, features: dict[str, str] | None = None
-) -> SpeechModel:
-    """Two networks with random weights, and a typical speaker of random numbers."""
-    raw: dict[str, Any] = {"name": "toy", "corpus": {"root": "x", "classes": CLASSES}}
-    raw |= {"model": {"name": name, **small(name)}}
-    if normalize:
-        raw["features"] = {"normalize": normalize}
-    if features:
-        raw["features"] = features
-    config = parse(raw)
-    described = Description("toy", "0123456789", config.model, config.features, CLASSES, 0)
-    torch.manual_seed(0)
-    members = {fold: Member(described.network(3), 3) for fold in ("a", "b")}
-    rng, dims = np.random.default_rng(0), config.features.load().dims
-    typical = {
-        fold: Statistics(0, rng.normal(size=dims), rng.uniform(1, 2, dims)) for fold in members
-    }
-    return SpeechModel(described, members, lambda: typical).eval()
 
 
 @pytest.fixture
@@ -72,23 +58,42 @@ def test_an_export_gives_the_same_posteriors(
     assert one.predict(samples, RATE) != loaded.predict(samples, RATE)
 
 
-def test_it_predicts_where_ray_and_optuna_cannot_be_imported(
-    tmp_path: Path, samples: np.ndarray
+def environment(folder: Path, without: tuple[str, ...]) -> Path:
+    """A virtual environment with links to all packages of this one except some; its Python."""
+    venv.create(folder, symlinks=True)
+    there = folder / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
+    for path in {Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")}:
+        for entry in path.iterdir():
+            if re.split(r"[-.]", entry.name.lower())[0] not in without:
+                (there / entry.name).symlink_to(entry)
+    return folder / "bin" / "python"
+
+
+@pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="links the packages of an environment")
+def test_an_export_predicts_without_ray_and_optuna(
+    sweeps: Sweeps, tmp_path: Path, samples: np.ndarray
 ) -> None:
-    model = speech_model("bigru_att")
-    write_model(model, Storage.open(str(tmp_path)))
+    """In a process of an environment in which the two are not installed."""
+    model = load_model(str(sweeps("iaan")[0]))
+    folder = tmp_path / "exported"
+    write_model(model, Storage.open(str(folder)))
     np.save(tmp_path / "samples.npy", samples)
     program = (
         "import sys, json\n"
-        "for name in ('ray', 'optuna'): sys.modules[name] = None\n"
+        "from importlib.util import find_spec\n"
         "import numpy, orchestrator\n"
-        f"model = orchestrator.load_model({str(tmp_path)!r})\n"
+        f"model = orchestrator.load_model({str(folder)!r})\n"
         f"samples = numpy.load({str(tmp_path / 'samples.npy')!r})\n"
         "print(json.dumps(model.predict(samples, 16000)))\n"
+        "names = ['ray', 'optuna', 'torch', 'opensmile']\n"
+        "print(json.dumps([name for name in names if find_spec(name)]))\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    python = environment(tmp_path / "environment", without=("ray", "optuna"))
+    done = subprocess.run([python, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == pytest.approx(model.predict(samples, RATE), abs=1e-6)
+    posteriors, installed = map(json.loads, done.stdout.splitlines())
+    assert posteriors == pytest.approx(model.predict(samples, RATE), abs=1e-6)
+    assert installed == ["torch", "opensmile"]
 
 
 Change = Callable[[Path, dict[str, Any]], None]
@@ -215,30 +220,85 @@ def test_a_hostile_folder_ends_in_one_line(
     assert not (tmp_path / "touched").exists()
 
 
-def test_the_onnx_file_gives_the_posteriors_of_pytorch() -> None:
+@pytest.mark.parametrize("name", MODELS)
+def test_the_onnx_file_gives_the_posteriors_of_pytorch(name: str) -> None:
+    """For every model of the registry, with other batches and times than those of the export."""
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
-    from orchestrator.inference.onnx_file import TOLERANCE, Posteriors, names, onnx_bytes
+    from orchestrator.inference.onnx_file import TOLERANCE, names, onnx_bytes
 
-    rng = np.random.default_rng(2)
-    for name in ("iaan", "ssa_crnn_r", "linear_svm"):
-        model = speech_model(name, "train")
-        session = onnxruntime.InferenceSession(
-            onnx_bytes(model), providers=["CPUExecutionProvider"]
-        )
-        dims = model.description.features.load().dims
-        for batch, time in ((1, 2), (3, 20)):  # not those of the export
-            time = {"linear_svm": 1, "ssa_crnn_r": 300}.get(name, time)
-            feeds = {}
-            for key in names(model):
-                if key.endswith("lengths"):
-                    feeds[key] = np.asarray([time, *rng.integers(1, time + 1, batch - 1)])
-                else:
-                    feeds[key] = rng.normal(size=(batch, time, dims)).astype(np.float32)
-            with torch.no_grad():
-                inputs = [torch.from_numpy(feeds[key]) for key in names(model)]
-                expected = Posteriors(model)(*inputs)
-            np.testing.assert_allclose(session.run(None, feeds)[0], expected, atol=TOLERANCE)
+    rng, entry = np.random.default_rng(2), MODELS[name]
+    features = None
+    if entry.features.startswith("encoder_"):
+        features = {"name": entry.features, "encoder": shared_encoder()}
+    normalize = "train" if name in ("iaan", "acrnn_r", "cmn") else None
+    model = speech_model(name, normalize, features)
+    for network in model.networks.values():
+        if isinstance(network, SupportVectorMachines):  # zeros without `fit`
+            torch.nn.init.normal_(network.linear.weight, std=0.05)
+    session = onnxruntime.InferenceSession(onnx_bytes(model), providers=["CPUExecutionProvider"])
+    assert [entry.name for entry in session.get_inputs()] == names(model)
+    dims = model.description.features.load().dims
+    for batch, time in ((1, 2), (4, 37)):
+        turns, feeds = [], {}
+        for key in ("values", "own", "other"):
+            frames = 1 if key == "values" and entry.reads == "vector" else time
+            values = rng.normal(size=(batch, frames, dims)).astype(np.float32)
+            lengths = np.asarray([frames, *rng.integers(1, frames + 1, batch - 1)])
+            if key != "values":
+                lengths[1:2] = 0  # no such turn
+            turns.append(Padded(torch.from_numpy(values), torch.from_numpy(lengths)))
+            feeds |= {key: values, f"{key}_lengths".removeprefix("values_"): lengths}
+        given = {key: feeds[key] for key in names(model)}
+        (found,) = session.run(None, given)
+        with torch.no_grad():
+            expected = torch.stack(
+                [network(*turns).logits.double().softmax(1) for network in model.networks.values()]
+            ).mean(0)
+        if batch > 1:
+            assert np.ptp(found, axis=0).max() > 1e-4  # the rows differ
+        np.testing.assert_allclose(found, expected, atol=TOLERANCE)
+
+
+class Bessel(MeanPool):
+    """A network with a step that ONNX cannot express."""
+
+    def forward(self, current: Padded, *context: Padded | None) -> Output:
+        output = super().forward(current)
+        return output._replace(logits=torch.special.bessel_j0(output.logits))
+
+
+class Counted(MeanPool):
+    """A network with a value that the trace fixes: the number of frames."""
+
+    def forward(self, current: Padded, *context: Padded | None) -> Output:
+        output = super().forward(current)
+        frames = int(current.lengths.max())
+        return output._replace(logits=output.logits * frames)
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        (Bessel, r"'aten::special_bessel_j0' .* is not supported"),
+        (Counted, r"the posteriors of the file differ by 0\.\d+"),
+    ],
+)
+def test_a_network_that_onnx_cannot_express_is_refused_in_one_line(
+    network: type[MeanPool], reason: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from orchestrator.inference.onnx_file import onnx_bytes
+
+    model = speech_model("bigru_att")
+    dims = model.description.features.load().dims
+    members = {"a": Member(network(dims, len(CLASSES), hidden_size=8), 3)}
+    own = SpeechModel(model.description, members, dict).eval()
+    with pytest.raises(ConfigError, match=rf"cannot be written as ONNX: .*{reason}") as caught:
+        onnx_bytes(own)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_path_of_the_folder_is_never_opened(tmp_path: Path, samples: np.ndarray) -> None:

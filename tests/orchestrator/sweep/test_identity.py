@@ -9,7 +9,7 @@ from orchestrator.config.parsing import parse
 from orchestrator.config.sections import Configuration
 from orchestrator.data.dataset import Dataset
 from orchestrator.data.folds import Fold
-from orchestrator.ledger.records import SweepRecord
+from orchestrator.ledger.records import FeatureFiles, SweepRecord
 from orchestrator.sweep.identity import CODE, changes, code, code_digest, combined, trial_id
 
 DECISIVE: list[dict[str, Any]] = [
@@ -115,6 +115,19 @@ def test_other_keys_may_change_under_a_sweeps_name(
     searched: Configuration, values: dict[str, Any]
 ) -> None:
     assert changes(record(searched), record(searched.with_values(values))) == []
+
+
+def test_other_contents_of_the_files_of_features_are_named(searched: Configuration) -> None:
+    def files(path: str, *contents: str) -> dict[str, Any]:
+        return {"feature_files": [FeatureFiles(files={"encoder": path}, contents=list(contents))]}
+
+    stored = record(searched, **files("wavlm", "0a", "0b"))
+    assert changes(stored, record(searched, **files("wavlm", "0a", "0b"))) == []
+    assert changes(stored, record(searched)) == []  # other feature sets, which other keys name
+    assert changes(record(searched), stored) == []  # a sweep that did not record them
+    assert changes(stored, record(searched, **files("wavlm", "0a", "0c"))) == [
+        "the contents of features.encoder=wavlm have changed"
+    ]
 
 
 @pytest.mark.parametrize(
