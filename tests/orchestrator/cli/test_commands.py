@@ -52,9 +52,10 @@ def test_a_sweep_that_is_killed_ends_as_one_without_a_kill(
         assert path.stat().st_mtime_ns == time
     assert len((sweep / "report/trials.csv").read_text().splitlines()) == 1 + 3
 
-    again = command("sweep", config)
+    again = command("sweep", config, "--set", "cluster.concurrent_trials=7")
     assert again.returncode == 0
     assert again.stdout == resumed.stdout
+    assert ledger_at(sweep).sweep().lag == 2  # of its start: a larger cluster does not change it
     assert "3 trials finished before" in again.stderr
 
     status = json.loads(command("status", sweep, "--json").stdout)
