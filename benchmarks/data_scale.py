@@ -37,6 +37,7 @@ import torch
 import yaml
 from spread import spread
 
+from features import cache
 from features.extract import shards_folder
 from features.manifest import read_manifest
 from features.sets.logmel3d import BANDS, _delta
@@ -45,8 +46,6 @@ from features.statistics import normalise
 from features.storage import Storage
 from orchestrator.config.parsing import parse
 from orchestrator.config.sections import Configuration
-from orchestrator.data.dataset import Dataset
-from orchestrator.data.folds import Fold
 from orchestrator.data.prepare import plan_folds, prepare
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import TrialRecord
@@ -61,8 +60,13 @@ REPEATED = 83
 BATCH, SEGMENT = 40, 300
 IN_FILE = 3600 // SECONDS
 IN_SHARD = 16
-SMALL_HOURS, ROUNDS = 0.1, 7
+SMALL_HOURS, ROUNDS = 0.1, 12
 PRIVATE_GB, RATIO = 4.0, 1.1
+NAMES = {
+    "file": "the file",
+    "large file": "the file, unmapped after each batch as a large file is",
+    "memory": "an array in memory",
+}
 MODEL = {
     "name": "acrnn",
     "first_maps": 8,
@@ -75,10 +79,10 @@ MODEL = {
 
 
 def make_corpus(folder: Path, hours: float) -> Path:
-    """Write a manifest whose files hold no audio. Four percent validate, and four percent test."""
-    count = max(round(hours * IN_FILE), 25)
+    """Write a manifest whose files hold no audio. A hundredth validates, a hundredth tests."""
+    count = max(round(hours * IN_FILE), 9)
     number = np.arange(count)
-    file, part = number // IN_FILE, number % 25
+    file, part = number // IN_FILE, number % min(count // 3, 100)
     start = number % IN_FILE * SECONDS
     for name in range(int(file[-1]) + 1):
         (folder / f"{name}.wav").write_bytes(b"no audio")
@@ -220,28 +224,30 @@ def results(folder: Path, runs: list[FoldRun]) -> dict[str, bytes]:
 
 
 def from_both(folder: Path) -> tuple[dict[str, list[float]], bool]:
-    """Seconds of an epoch from the file and from memory, and whether the results are equal."""
+    """Seconds of an epoch by the source of its frames, and whether the results are equal bytes."""
     _, configuration = configured(folder, SMALL_HOURS, epochs=1000)
     storage = Storage.open(configuration.storage)
     prepared = prepare(plan_folds(configuration), storage, lambda done, total, error: None)
-    of_file = prepared.dataset
+    of_file, (fold,) = prepared.dataset, prepared.folds
     in_memory = replace(of_file, frames=np.array(of_file.frames))
-    (fold,) = prepared.folds
-    sides: dict[str, tuple[Dataset, Fold]] = {"file": (of_file, fold), "memory": (in_memory, fold)}
+    sides = {"file": of_file, "large file": of_file, "memory": in_memory}
+    usual = cache.LARGE
     short = configuration.with_values({"training.epochs": 2})
-    written = [
-        results(folder / f"results-{name}", [fold_run(part, data, short)])
-        for name, (data, part) in sides.items()
-    ]
-    runs = {name: fold_run(part, data, configuration) for name, (data, part) in sides.items()}
+    written = []
+    for name, data in sides.items():
+        cache.LARGE = 0 if name == "large file" else usual
+        written.append(results(folder / f"results-{name}", [fold_run(fold, data, short)]))
+    runs = {name: fold_run(fold, data, configuration) for name, data in sides.items()}
     seconds: dict[str, list[float]] = defaultdict(list)
     for number in range(ROUNDS + 1):
-        for name, run in runs.items():
+        for name in [*runs][:: 1 - 2 * (number % 2)]:  # in the other order every second time
+            cache.LARGE = 0 if name == "large file" else usual
             began = time.process_time()
-            run.train_epoch()
+            runs[name].train_epoch()
             if number:  # the first epoch warms up
                 seconds[name].append(time.process_time() - began)
-    return seconds, written[0] == written[1]
+    cache.LARGE = usual
+    return seconds, all(files == written[0] for files in written)
 
 
 def batch_times() -> dict[str, list[float]]:
@@ -263,7 +269,7 @@ def batch_times() -> dict[str, list[float]]:
         "z-scores and deltas": with_deltas,
     }
     times: dict[str, list[float]] = defaultdict(list)
-    for _ in range(3 * ROUNDS):
+    for _ in range(2 * ROUNDS):
         starts = generator.integers(0, len(frames) - SEGMENT - 8, BATCH)
         for name, way in ways.items():
             began = time.process_time()
@@ -272,6 +278,43 @@ def batch_times() -> dict[str, list[float]]:
                 values[row] = way(int(start))
             times[name].append(1000 * (time.process_time() - began))
     return times
+
+
+def print_large(folder: Path, hours: float, steps: int) -> None:
+    """Run the sweep, and print the memory of its processes."""
+    began = time.monotonic()
+    file, configuration = configured(folder, hours, epoch_steps=steps)
+    print(f"store: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    peaks, log = sweep(file, folder / "log")
+    print(log, file=sys.stderr)
+    frames, shards = size(folder / "cache"), size(folder / "runs" / "features")
+    print(
+        f"| {hours:g} hours of log-mel: {frames:.1f} GB of frames, shards of {shards:.1f} GB "
+        f"| private memory at its peak | pages of mapped files at their peak |"
+    )
+    print("|---|---|---|")
+    for name, peak in peaks.items():
+        goal = f" (target: below {PRIVATE_GB:g} GB)" if name == "together" else ""
+        print(f"| {name}{goal} | {peak['private']:.2f} GB | {peak['files']:.2f} GB |")
+    trials = Ledger(Storage.open(configuration.storage).child("scale")).trials()
+    of_trials = " and ".join(f"{trial.seconds:.0f} s" for trial in trials)
+    print(f"\nThe trials took {of_trials} for {steps} steps each, and their scores.\n")
+
+
+def print_small(folder: Path) -> None:
+    """Compare the file with an array in memory, and print the times of epochs and of batches."""
+    seconds, equal = from_both(folder)
+    base = statistics.median(seconds["memory"])
+    print(f"| {SMALL_HOURS:g} hours | CPU time of an epoch | ratio (target: at most {RATIO}) |")
+    print("|---|---|---|")
+    for name, times in seconds.items():
+        ratio = statistics.median(times) / base
+        print(f"| frames from {NAMES[name]} | {spread(times, 2)} s | {ratio:.2f} |")
+    print(f"\nThe results have {'equal' if equal else 'DIFFERENT'} bytes.")
+    print(f"\n| {BATCH} segments of {SEGMENT} frames | CPU time of a batch |")
+    print("|---|---|")
+    for name, times in batch_times().items():
+        print(f"| {name} | {spread(times, 1)} ms |")
 
 
 def main() -> None:
@@ -286,36 +329,8 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = (arguments.folder or Path(name)).absolute()
-        seconds, equal = from_both(folder / "small")
-        large = folder / f"{arguments.hours:g}h"
-        began = time.monotonic()
-        file, configuration = configured(large, arguments.hours, epoch_steps=arguments.steps)
-        print(f"store: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-        peaks, log = sweep(file, large / "log")
-        print(log, file=sys.stderr)
-        frames, shards = size(large / "cache"), size(large / "runs" / "features")
-        trials = Ledger(Storage.open(configuration.storage).child("scale")).trials()
-    print(
-        f"| {arguments.hours:g} hours of log-mel: {frames:.1f} GB of frames, shards of "
-        f"{shards:.1f} GB | private memory at its peak | pages of mapped files at their peak |"
-    )
-    print("|---|---|---|")
-    for name, peak in peaks.items():
-        goal = f" (target: below {PRIVATE_GB:g} GB)" if name == "together" else ""
-        print(f"| {name}{goal} | {peak['private']:.2f} GB | {peak['files']:.2f} GB |")
-    of_trials = " and ".join(f"{trial.seconds:.0f} s" for trial in trials)
-    print(f"\nThe trials took {of_trials} for {arguments.steps} steps each, and their scores.\n")
-    ratio = statistics.median(seconds["file"]) / statistics.median(seconds["memory"])
-    print(f"| {SMALL_HOURS:g} hours | CPU time of an epoch |")
-    print("|---|---|")
-    print(f"| from the file | {spread(seconds['file'], 2)} s |")
-    print(f"| from an array in memory | {spread(seconds['memory'], 2)} s |")
-    print(f"| ratio (target: at most {RATIO}) | {ratio:.2f} |")
-    print(f"| results | {'equal' if equal else 'NOT equal'} bytes |")
-    print(f"\n| {BATCH} segments of {SEGMENT} frames | CPU time of a batch |")
-    print("|---|---|")
-    for name, times in batch_times().items():
-        print(f"| {name} | {spread(times, 1)} ms |")
+        print_large(folder / f"{arguments.hours:g}h", arguments.hours, arguments.steps)
+        print_small(folder / "small")
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ def _problem(file: Any, source: Source) -> str | None:
     """
     try:
         header = json.loads(file.read(HEADER))
-    except ValueError:
+    except (ValueError, RecursionError):
         header = None
     found = os.fstat(file.fileno())
     if not isinstance(header, dict):
@@ -304,7 +304,11 @@ def _make_room(folder: Path, part: Path, size: int, limit: int) -> None:
     Parts of killed builders are removed in any case. Raises CacheError if `size` bytes do not fit.
     """
     with _in(folder):
-        found = {path: path.stat() for path in folder.glob("frames-*") if path != part}
+        found = {}
+        for path in folder.glob("frames-*"):
+            with contextlib.suppress(FileNotFoundError):  # removed by another process
+                found[path] = path.stat()
+        found.pop(part, None)
         used = sum(each.st_size for each in found.values())
         for path in sorted(found, key=lambda path: (path.suffix != ".part", found[path].st_atime)):
             enough = used + size <= limit and size + KEPT_FREE <= shutil.disk_usage(folder).free
@@ -329,7 +333,7 @@ def remove_unused(path: Path) -> bool:
     """Remove a file if no process uses it. Returns whether it was removed."""
     try:
         with open(path, "rb") as file:
-            if _locked(file):
+            if _locked(file) and _is(file, path):
                 path.unlink()
                 return True
     except OSError:  # removed by another process, or another user's

@@ -120,6 +120,10 @@ def blank(file: Path) -> None:
     file.write_bytes(b"\0" * file.stat().st_size)
 
 
+def nest(file: Path) -> None:
+    file.write_bytes(b"[" * file.stat().st_size)
+
+
 def change_a_value(file: Path) -> None:
     data = bytearray(file.read_bytes())
     data[-2] ^= 1
@@ -138,8 +142,16 @@ def change(key: str, value: Any) -> Callable[[Path], None]:
 
 @pytest.mark.parametrize(
     "damage",
-    [cut, lengthen, blank, change_a_value, change("identity", "0" * 64), change("shape", [1, 2])],
-    ids=["cut", "longer", "zeros", "another value", "another identity", "another shape"],
+    [
+        cut,
+        lengthen,
+        blank,
+        nest,
+        change_a_value,
+        change("identity", "0" * 64),
+        change("shape", [1, 2]),
+    ],
+    ids=["cut", "longer", "zeros", "nested", "another value", "another identity", "another shape"],
 )
 def test_a_damaged_file_is_built_again(
     damage: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
