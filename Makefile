@@ -26,7 +26,7 @@ bench: install
 
 # Minutes to an hour: the claims about hundreds of slots.
 bench-scale: install
-	$(BIN)/python benchmarks/all.py search_scale search_lag
+	$(BIN)/python benchmarks/all.py search_scale search_ray search_lag
 
 s3rver:
 	@if [ -e .s3rver/installed ]; then :; elif command -v npm > /dev/null; then \
