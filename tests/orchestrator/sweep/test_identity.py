@@ -117,6 +117,12 @@ def test_other_keys_may_change_under_a_sweeps_name(
     assert changes(record(searched), record(searched.with_values(values))) == []
 
 
+def test_a_record_that_is_older_than_the_key_lag_has_not_changed(searched: Configuration) -> None:
+    older = record(searched)
+    del older.configuration["search"]["lag"]
+    assert changes(older, record(searched)) == []
+
+
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
