@@ -26,7 +26,7 @@ bench: install
 
 # Minutes to an hour: hundreds of slots, and a corpus that is larger than memory.
 bench-scale: install
-	$(BIN)/python benchmarks/all.py search_scale search_lag data_scale
+	$(BIN)/python benchmarks/all.py search_scale search_ray search_lag data_scale
 
 s3rver:
 	@if [ -e .s3rver/installed ]; then :; elif command -v npm > /dev/null; then \

@@ -25,7 +25,7 @@ PAGE = HERE.parent / "docs" / "performance.md"
 NEMO = Path(os.environ.get("SER_NEMO", HERE.parents[1] / "shared" / "data" / "nemo"))
 
 
-SCALE = ("search_scale", "search_lag", "data_scale")
+SCALE = ("search_scale", "search_ray", "search_lag", "data_scale")
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
@@ -46,6 +46,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "latency": ["latency.py"],
         "search_rules": ["search_rules.py"],
         "search_scale": ["search_scale.py"],
+        "search_ray": ["search_ray.py"],
         "search_lag": ["search_lag.py"],
         "data_scale": ["data_scale.py"],
     }

@@ -1,6 +1,6 @@
 """Trials and reports a second that the driver of a sweep bears, under Ray Tune itself.
 
-    python benchmarks/search_ray.py [--slots 4] [--trials 24] [--epochs 40] [--seconds 0.05]
+    python benchmarks/search_ray.py [--slots 2] [--trials 8] [--epochs 500] [--seconds 0.005]
 
 The sweep runs on Ray's own test cluster: a head without CPUs and a node of invented CPUs and GPUs.
 Each slot is a real process, so a small machine bears only a few slots. Their epochs are short
@@ -12,10 +12,11 @@ of the driver gives the number of reports a second at which one core is full.
 import argparse
 import os
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from types import SimpleNamespace
 from typing import Any
 
@@ -112,10 +113,10 @@ def sweep(slots: int, trials: int, epochs: int) -> str:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--slots", type=int, default=4)
-    parser.add_argument("--trials", type=int, default=24)
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--seconds", type=float, default=0.05, help="of an epoch")
+    parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=500)
+    parser.add_argument("--seconds", type=float, default=0.005, help="of an epoch")
     options = parser.parse_args()
     os.environ[SECONDS] = str(options.seconds)
     vars(tune)["run_trial"] = sleep_instead_of_training
@@ -123,7 +124,9 @@ def main() -> None:
     print("| slots | trials | reports | seconds | trials a second | reports a second |", end="")
     print(" CPU ms of the driver a report | reports a second at a full core | memory, MB |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
-    print(sweep(options.slots, options.trials, options.epochs), flush=True)
+    with redirect_stdout(sys.stderr):  # Ray prints lines of its own
+        row = sweep(options.slots, options.trials, options.epochs)
+    print(row, flush=True)
 
 
 if __name__ == "__main__":

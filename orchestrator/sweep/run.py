@@ -124,10 +124,9 @@ def run(
                 )
             if search.lag < min(resources.concurrent, search.trials):
                 narrator.say(
-                    f"{search.lag} trials at most run at the same time, although "
-                    f"{resources.concurrent} fit, because the lag of the search is {search.lag} "
-                    f"(search.lag): each proposal uses the results of all trials but the newest "
-                    f"{search.lag - 1}"
+                    f"at most {search.lag} of the {resources.concurrent} trials that fit run at "
+                    f"the same time, because the lag of the search is {search.lag}. With a larger "
+                    f"search.lag, more trials run, but proposals use fewer results"
                 )
             local = connection.open()
             place_frames(prepared.datasets.values(), local, narrator)

@@ -5,6 +5,8 @@ form a slot, which stays for the next trial of the process (`orchestrator.sweep.
 """
 
 import os
+import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,6 +22,9 @@ from orchestrator.training.cross_validation import World
 
 RESTARTS = 3
 """How often a trial that loses processes on nodes that live restarts from its checkpoint."""
+REPORTS = 50
+"""Reports a second from all trials together, at most. A report takes some milliseconds of the
+driver (benchmarks/search_ray.py), and its trial waits until the driver has read it."""
 LOST = "lost again and again, as if out of memory"
 
 _slot: Slot | None = None
@@ -27,7 +32,7 @@ _slot: Slot | None = None
 
 
 def run_trial(assignment: Assignment) -> None:
-    """The body of a Tune trial: train its folds, and report each epoch to Tune.
+    """The body of a Tune trial: train its folds, and report epochs to Tune.
 
     A finished trial has a record. A failed trial has one too, with the reason. Raises OSError if
     the storage fails, ClusterError if a worker cannot import this program, and Ray's error if this
@@ -50,6 +55,29 @@ def run_trial(assignment: Assignment) -> None:
         ledger.write_trial(failed(assignment, cause))
     if ledger.trial(assignment.record.id) is None:
         raise RuntimeError(f"trial {assignment.record.id} ended without a complete record")
+
+
+def spaced(report: Callable[[Any], None], seconds: float) -> Callable[[Any], None]:
+    """`report`, which then ignores calls for so many seconds.
+
+    Reports only show the progress of a trial: its record has every epoch.
+    """
+    due = time.monotonic()
+
+    def spaced_report(values: Any) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            report(values)
+            due = time.monotonic() + seconds
+
+    return spaced_report
+
+
+def _report_of(assignment: Assignment) -> Callable[[Any], None]:
+    """Tune's `report`, as often as the driver of so many trials bears."""
+    from ray import tune
+
+    return spaced(tune.report, assignment.resources.concurrent / REPORTS)
 
 
 def failed(assignment: Assignment, cause: Exception) -> TrialRecord:
@@ -80,11 +108,10 @@ def _train_here(assignment: Assignment, ledger: Ledger) -> None:
     GPU context, cannot reach the next trial.
     """
     import ray.exceptions
-    from ray import tune
 
     device = torch.device("cuda" if assignment.resources.gpus_per_worker > 0 else "cpu")
     try:
-        train(assignment, device, tune.report, World(), size=1)
+        train(assignment, device, _report_of(assignment), World(), size=1)
     except (OSError, ray.exceptions.RayError):
         raise
     except Exception as error:
@@ -150,10 +177,9 @@ def _run(slot: Any, assignment: Assignment) -> None:
     Raises Train's error, or ClusterError if a worker cannot import this program.
     """
     import ray.train
-    from ray import tune
 
     try:
-        slot.train(assignment, tune.report)
+        slot.train(assignment, _report_of(assignment))
     except ray.train.TrainingFailedError as error:
         if Ledger(assignment.storage).trial(assignment.record.id) is not None:
             return

@@ -130,6 +130,12 @@ def test_other_contents_of_the_files_of_features_are_named(searched: Configurati
     ]
 
 
+def test_a_record_that_is_older_than_the_key_lag_has_not_changed(searched: Configuration) -> None:
+    older = record(searched)
+    del older.configuration["search"]["lag"]
+    assert changes(older, record(searched)) == []
+
+
 @pytest.mark.parametrize(
     ("fields", "line"),
     [

@@ -27,7 +27,7 @@ from orchestrator.sweep.assignment import Assignment, assigned_runs
 from orchestrator.sweep.check import check
 from orchestrator.sweep.resources import Resources
 from orchestrator.sweep.run import run
-from orchestrator.sweep.trial import _run
+from orchestrator.sweep.trial import _run, spaced
 from orchestrator.training.runs import fold_run
 from tests.support.sweeps import NAME, configure, outcome, sections, ser
 
@@ -54,6 +54,18 @@ def train(chosen: Configuration) -> tuple[Ledger, TrialRecord]:
     (record,) = ledger.trials()
     assert record.status == "complete", record.reason
     return ledger, record
+
+
+def test_reports_are_spaced() -> None:
+    """The driver of many slots would otherwise do nothing but read reports."""
+    all_of_them: list[int] = []
+    first: list[int] = []
+    for epoch, reports in enumerate([spaced(all_of_them.append, 0.0)] * 3):
+        reports(epoch)
+    rare = spaced(first.append, 1000.0)
+    for epoch in range(3):
+        rare(epoch)
+    assert (all_of_them, first) == ([0, 1, 2], [0])
 
 
 @pytest.mark.usefixtures("ray_cluster")
