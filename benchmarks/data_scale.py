@@ -1,6 +1,6 @@
 """Target: train on 100 hours of log-mel, with 4 GB of memory for the driver and two workers.
 
-    python benchmarks/data_scale.py [--hours 100] [--steps 200] [--folder FOLDER]
+    python benchmarks/data_scale.py [--hours 100] [--steps 100] [--folder FOLDER]
 
 Makes a feature store of invented log-mel, without audio, and runs `ser sweep` on it: two trials of
 a small ACRNN at the same time, each in a worker of its own, with so many steps for an epoch. Memory
@@ -293,7 +293,7 @@ def print_large(folder: Path, hours: float, steps: int) -> None:
         f"| private memory at its peak | pages of mapped files at their peak |"
     )
     print("|---|---|---|")
-    for name, peak in peaks.items():
+    for name, peak in sorted(peaks.items(), key=lambda item: (item[0] == "together", item[0])):
         goal = f" (target: below {PRIVATE_GB:g} GB)" if name == "together" else ""
         print(f"| {name}{goal} | {peak['private']:.2f} GB | {peak['files']:.2f} GB |")
     trials = Ledger(Storage.open(configuration.storage).child("scale")).trials()
@@ -307,9 +307,9 @@ def print_small(folder: Path) -> None:
     base = statistics.median(seconds["memory"])
     print(f"| {SMALL_HOURS:g} hours | CPU time of an epoch | ratio (target: at most {RATIO}) |")
     print("|---|---|---|")
-    for name, times in seconds.items():
-        ratio = statistics.median(times) / base
-        print(f"| frames from {NAMES[name]} | {spread(times, 2)} s | {ratio:.2f} |")
+    for name, text in NAMES.items():
+        ratio = statistics.median(seconds[name]) / base
+        print(f"| frames from {text} | {spread(seconds[name], 2)} s | {ratio:.2f} |")
     print(f"\nThe results have {'equal' if equal else 'DIFFERENT'} bytes.")
     print(f"\n| {BATCH} segments of {SEGMENT} frames | CPU time of a batch |")
     print("|---|---|")
@@ -323,7 +323,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--hours", type=float, default=100.0)
-    parser.add_argument("--steps", type=int, default=200, help="steps of an epoch")
+    parser.add_argument("--steps", type=int, default=100, help="steps of an epoch")
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

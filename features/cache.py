@@ -316,7 +316,7 @@ def _make_room(folder: Path, part: Path, size: int, limit: int) -> None:
                 used -= found[path].st_size
         free = shutil.disk_usage(folder).free - KEPT_FREE
     if used + size > limit:
-        in_use = f", of which other runs use {readable(used)}" if used else ""
+        in_use = f", of which files in use take {readable(used)}" if used else ""
         raise CacheError(
             f"cluster.cache_gb: the features need {readable(size)} in {folder}, but files there "
             f"may take {readable(limit)}{in_use}. Raise cluster.cache_gb"

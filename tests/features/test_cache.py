@@ -255,7 +255,9 @@ def test_unused_files_make_room_and_used_files_stay(tmp_path: Path) -> None:
     built(frames[0])
     built(frames[1])
     (tmp_path / "cache" / "frames-killed.part").write_bytes(b"0" * 100)
-    with pytest.raises(CacheError, match=r"^cluster\.cache_gb: .* of which other runs use 0\.2 MB"):
+    with pytest.raises(
+        CacheError, match=r"^cluster\.cache_gb: .* of which files in use take 0\.2 MB"
+    ):
         frames[2].array()
     assert len(files(tmp_path)) == 2
     (oldest,) = [
