@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -50,7 +50,8 @@ def predict(
         typer.Option(metavar="folder|none", help="Who speaks a file, if no column says so."),
     ] = None,
     segment: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Cut recordings into windows.")
+        str | None,
+        typer.Option(metavar="SECONDS|speech", help="Cut recordings into windows, or speech."),
     ] = None,
     distributed: Annotated[
         bool, typer.Option("--distributed", help="Compute the features on a Ray cluster.")
@@ -75,7 +76,7 @@ def predict(
             load_model(model, trial, fold, refit, files, trust),
             inputs,
             speaker_from,
-            segment,
+            _segment(segment),
             distributed,
             lambda done, total: narrator.bar("recordings", done, total),
         )
@@ -89,6 +90,18 @@ def predict(
     if labelled.skipped:
         total = len(labelled.table) + len(labelled.skipped)
         raise SerError(f"{len(labelled.skipped)} of {total} utterances cannot be read: see above")
+
+
+def _segment(text: str | None) -> float | Literal["speech"] | None:
+    """The value of `--segment`."""
+    if text is None:
+        return None
+    if text == "speech":
+        return "speech"
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--segment: {text!r} is no number of seconds, and not speech") from None
 
 
 def refit(

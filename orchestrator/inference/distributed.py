@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from features.sets import FeatureConfig
 from orchestrator.inference.inputs import Request
-from orchestrator.inference.reading import Progress, Read, Reader
+from orchestrator.inference.reading import Progress, Read, Reader, Segment
 
 _BLOCK = 16
 """Requests in a block of Ray Data."""
@@ -19,7 +19,7 @@ _SCHEMA = pa.schema(
         ("id", pa.string()),
         ("start", pa.float64()),
         ("end", pa.float64()),
-        ("window", pa.bool_()),
+        ("piece", pa.bool_()),
         ("values", pa.list_(pa.float32())),
         ("seconds", pa.float64()),
         ("error", pa.string()),
@@ -28,7 +28,7 @@ _SCHEMA = pa.schema(
 
 
 def read(
-    requests: Sequence[Request], features: FeatureConfig, longest: float | None, progress: Progress
+    requests: Sequence[Request], features: FeatureConfig, segment: Segment, progress: Progress
 ) -> Iterator[Read]:
     """Read all requests by Ray's workers; yield them in their order, with the same values.
 
@@ -49,7 +49,7 @@ def read(
     with quiet_ray_data():
         dataset = ray.data.from_arrow(blocks).map_batches(
             _Actor,
-            fn_constructor_args=(list(requests), features, longest),
+            fn_constructor_args=(list(requests), features, segment),
             batch_size=None,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=max(1, min(cpus, len(blocks)))),
@@ -68,7 +68,7 @@ def read(
 
 
 def _read_of(request: Request, row: dict[str, Any], values: pa.ListScalar, dims: int) -> Read:
-    if row["window"]:
+    if row["piece"]:
         ends = {"start": row["start"], "end": row["end"], "id": row["id"]}
         request = replace(request, **ends, dialogue=None, turn=None)
     array = None
@@ -80,11 +80,9 @@ def _read_of(request: Request, row: dict[str, Any], values: pa.ListScalar, dims:
 class _Actor:
     """Runs a `Reader` on the blocks of Ray Data."""
 
-    def __init__(
-        self, requests: list[Request], features: FeatureConfig, longest: float | None
-    ) -> None:
+    def __init__(self, requests: list[Request], features: FeatureConfig, segment: Segment) -> None:
         self.requests = requests
-        self.reader = Reader(features, longest)  # in the worker, which loads the feature set
+        self.reader = Reader(features, segment)  # in the worker, which loads the feature set
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = [
@@ -93,7 +91,7 @@ class _Actor:
                 "id": part.request.id,
                 "start": part.request.start,
                 "end": part.request.end,
-                "window": self.reader.longest is not None,
+                "piece": self.reader.segment is not None,
                 "values": None if part.values is None else part.values.ravel(),
                 "seconds": part.seconds,
                 "error": part.error,

@@ -101,7 +101,7 @@ def log_posteriors(
     turns = context or (Turns.none(len(utterances)),) * 2
     shared: Dataset | None = None
     logarithms = []
-    with _one_thread():
+    with one_thread():
         for name, network in model.networks.items():
             if shared is None or not alike:
                 prior = None if alike else model.typical_speakers[name]
@@ -185,7 +185,7 @@ def _of_network(network: EmotionModel, dataset: Dataset) -> npt.NDArray[np.float
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """One thread, as in a worker on a CPU: the order of sums changes the last bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from math import ceil
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +13,15 @@ from features import audio
 from features.sets import FeatureConfig
 from features.signal import MIN_SAMPLES, SAMPLE_RATE
 from orchestrator.inference.inputs import Request
+from orchestrator.inference.speech import stretches
 
 Progress = Callable[[int, int], None]
+Segment = float | Literal["speech"] | None
+"""How recordings are cut: into windows of at most so many seconds, stretches of speech, or not."""
 
 
 class Read(NamedTuple):
-    """A request, or a window of it, after its audio was read: with features, or with an error."""
+    """A request, or a piece of it, after its audio was read: with features, or with an error."""
 
     request: Request
     values: npt.NDArray[np.float32] | None
@@ -36,27 +39,34 @@ def windows(seconds: float, longest: float) -> list[tuple[float, float]]:
 class Reader:
     """Reads requests. It keeps the newest audio file, because a file may have many utterances.
 
-    longest : seconds of a window, into which longer utterances are cut; None: no windows
+    segment : how recordings are cut. The pieces are no turns of a dialogue
     """
 
-    def __init__(self, features: FeatureConfig, longest: float | None = None) -> None:
-        self.longest = longest
+    def __init__(self, features: FeatureConfig, segment: Segment = None) -> None:
+        self.segment = segment
         self.feature_set = features.load()
         self.file: tuple[Request, audio.AudioFile] | None = None
 
     def __call__(self, request: Request) -> list[Read]:
-        """The request's utterance, or its windows, which are no turns of a dialogue."""
+        """The request's utterance, or its pieces."""
         try:
             file = self._fetched(request)
             samples = audio.decode(file, request.start, request.end)
         except (OSError, ValueError) as error:
             return [Read(request, None, 0.0, str(error))]
-        if self.longest is None:
+        if self.segment is None:
             return [self._read(request, samples)]
+        seconds = len(samples) / SAMPLE_RATE
+        if self.segment == "speech":
+            edges = stretches(samples)
+            if not edges:
+                return [Read(request, None, seconds, "no speech")]
+        else:
+            edges = windows(seconds, self.segment)
         start = request.start or 0.0
         parts = []
-        for first, last in windows(len(samples) / SAMPLE_RATE, self.longest):
-            window = replace(
+        for first, last in edges:
+            piece = replace(
                 request,
                 start=round(start + first, 3),
                 end=round(start + last, 3),
@@ -64,8 +74,8 @@ class Reader:
                 dialogue=None,
                 turn=None,
             )
-            piece = samples[round(first * SAMPLE_RATE) : round(last * SAMPLE_RATE)]
-            parts.append(self._read(window, piece))
+            cut = samples[round(first * SAMPLE_RATE) : round(last * SAMPLE_RATE)]
+            parts.append(self._read(piece, cut))
         return parts
 
     def _read(self, request: Request, samples: npt.NDArray[np.float32]) -> Read:
@@ -89,10 +99,10 @@ class Reader:
 
 
 def read(
-    requests: Sequence[Request], features: FeatureConfig, longest: float | None, progress: Progress
+    requests: Sequence[Request], features: FeatureConfig, segment: Segment, progress: Progress
 ) -> Iterator[Read]:
     """Read all requests in this process, in their order."""
-    reader = Reader(features, longest)
+    reader = Reader(features, segment)
     for done, request in enumerate(requests, start=1):
         yield from reader(request)
         progress(done, len(requests))

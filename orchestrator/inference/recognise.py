@@ -9,7 +9,8 @@ from orchestrator.inference import reading
 from orchestrator.inference.inputs import SpeakerFrom, requests
 from orchestrator.inference.labelled import Labelled, label
 from orchestrator.inference.model import SpeechModel
-from orchestrator.inference.reading import Progress
+from orchestrator.inference.reading import Progress, Segment
+from orchestrator.inference.speech import check_detector
 
 
 @translated()
@@ -17,25 +18,29 @@ def recognise(
     model: SpeechModel,
     inputs: Sequence[str],
     speaker_from: str | None = None,
-    segment: float | None = None,
+    segment: Segment = None,
     distributed: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Labelled:
     """Recognise the emotions of files, folders and manifests.
 
     speaker_from : `folder` or `none` (`orchestrator.inference.inputs.requests`)
-    segment : cut recordings into windows of the same length, of at most so many seconds
+    segment : cut recordings into windows of the same length, of at most so many seconds, or into
+        stretches of `speech` (`orchestrator.inference.speech`)
     distributed : compute the features on a Ray cluster: the one at RAY_ADDRESS, or a local one
     progress : called with the numbers of recordings that are done, and of all
 
-    Raises UsageError for wrong values, and ConfigError for a manifest that cannot be used.
+    Raises UsageError for wrong values, ConfigError for a manifest that cannot be used, and
+    DependencyError for `speech` without the extra `vad`.
     """
     for kind in [None, *get_args(SpeakerFrom)]:
         if kind == speaker_from:
             break
     else:
         raise UsageError(f"--speaker-from: no {speaker_from!r}. Use folder or none")
-    if segment is not None and not (math.isfinite(segment) and segment >= 0.1):
+    if segment == "speech":
+        check_detector()
+    elif segment is not None and not (math.isfinite(segment) and segment >= 0.1):
         raise UsageError(f"--segment: {segment:g} s is too short. Use at least 0.1")
     wanted = requests(inputs, kind)
     features = model.description.features

@@ -1,6 +1,7 @@
 """A sweep as an Optuna study in an SQLite file, which `optuna-dashboard` opens."""
 
 import datetime
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ def write_study(ledger: Ledger, path: str) -> int:
         study_name=sweep.name,
         direction="maximize",
     )
+    part = "validation" if sweep.selection == "validation" else "test"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([f"{part}_{sweep.metric}"])
     study.set_user_attr("score", f"{sweep.metric} of the part that selects, mean over folds")
     study.set_user_attr("model", sweep.model)
     study.set_user_attr("selection", sweep.selection)
@@ -53,7 +58,7 @@ def _frozen(ledger: Ledger, record: TrialRecord, space: Space | None) -> Any:
         number=record.number,
         trial_id=record.number,
         state=state,
-        value=record.score if record.status == "complete" else None,
+        value=record.score,  # of a pruned trial too, as Optuna does, so that charts show it
         datetime_start=ended - datetime.timedelta(seconds=record.seconds),
         datetime_complete=ended,
         params=record.hyperparameters,

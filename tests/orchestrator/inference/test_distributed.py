@@ -1,10 +1,12 @@
 """`--distributed` gives the bits of one process."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from orchestrator.inference.model import load_model
+from orchestrator.inference.reading import Segment
 from orchestrator.inference.recognise import recognise
 from tests.support.small_sweep import Sweeps, rows_of
 
@@ -16,7 +18,10 @@ def test_workers_of_ray_give_the_same_bits(sweeps: Sweeps, spoken: Path, tmp_pat
     manifest = rows_of(spoken, set(prepared.dataset.ids[:20]), tmp_path / "some.csv")
     with manifest.open("a") as table:
         table.write("broken,missing.wav,,,x,,,\n")
-    for segment in (None, 1.0):
+    segments: list[Segment] = [None, 1.0]
+    if find_spec("silero_vad"):
+        segments.append("speech")
+    for segment in segments:
         alone = recognise(model, [str(manifest)], segment=segment)
         steps: list[int] = []
         spread = recognise(

@@ -26,6 +26,7 @@ def test_optuna_opens_the_trials_of_a_sweep(sweep: Ledger, tmp_path: Path) -> No
     for trial, record in zip(study.trials, records, strict=True):
         wanted = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}[record.status]
         assert trial.state.name == wanted
+        assert trial.value == record.score
         assert trial.params == record.hyperparameters
         assert trial.intermediate_values == dict(enumerate(record.curve, 1))
         assert trial.user_attrs["trial"] == record.id
@@ -39,4 +40,5 @@ def test_optuna_opens_the_trials_of_a_sweep(sweep: Ledger, tmp_path: Path) -> No
             (64, 128, 256, 512)
         )
     complete = [record for record in records if record.status == "complete"]
+    assert study.metric_names == ["validation_ua"]
     assert study.best_value == max(record.score or 0.0 for record in complete)
