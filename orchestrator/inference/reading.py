@@ -13,7 +13,6 @@ from features import audio
 from features.sets import FeatureConfig
 from features.signal import MIN_SAMPLES, SAMPLE_RATE
 from orchestrator.inference.inputs import Request
-from orchestrator.inference.speech import stretches
 
 Progress = Callable[[int, int], None]
 Segment = float | Literal["speech"] | None
@@ -58,6 +57,8 @@ class Reader:
             return [self._read(request, samples)]
         seconds = len(samples) / SAMPLE_RATE
         if self.segment == "speech":
+            from orchestrator.inference.speech import stretches  # it imports PyTorch
+
             edges = stretches(samples)
             if not edges:
                 return [Read(request, None, seconds, "no speech")]
