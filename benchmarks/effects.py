@@ -104,7 +104,7 @@ NO_CONTAGION = replace(
     corpus=_CONTAGION.corpus.model_copy(update={"own": 0.0, "other": 0.0}),
 )
 CONTAGION = replace(_CONTAGION, control=NO_CONTAGION)
-_HISTORIES = replace(
+HISTORIES = replace(
     _CONTAGION,
     name="contagion_histories",
     # Models that read one vector for each utterance: without context, and with all turns before.
@@ -127,8 +127,6 @@ _HISTORIES = replace(
     },
     hypotheses=("cmn > linear_svm",),
 )
-NO_HISTORIES = replace(_HISTORIES, name="no_contagion_histories", corpus=NO_CONTAGION.corpus)
-HISTORIES = replace(_HISTORIES, control=NO_HISTORIES)
 _ACRNN = {
     "first_maps": 6,
     "maps": 8,
@@ -225,7 +223,6 @@ EFFECTS = (
     CONTAGION,
     NO_CONTAGION,
     HISTORIES,
-    NO_HISTORIES,
     SPEAKER_STYLE,
     LONG,
     replace(
