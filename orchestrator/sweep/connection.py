@@ -121,12 +121,11 @@ def check_workers() -> None:
                 return f"{spec.origin or package} is not our {package}"
         return None
 
-    for node, error in _on_each_node(import_error):
-        if error is not None:
-            raise ClusterError(
-                f"a worker on node {node} cannot import this program ({error}). "
-                f"{ray_compat.IMPORT_REMEDY}"
-            )
+    for node, error in _problems(import_error):
+        raise ClusterError(
+            f"a worker on node {node} cannot import this program ({error}). "
+            f"{ray_compat.IMPORT_REMEDY}"
+        )
 
 
 def check_own_code(names: Iterable[tuple[str, str]]) -> None:
@@ -157,21 +156,20 @@ def check_own_code(names: Iterable[tuple[str, str]]) -> None:
                 return module
         return None
 
-    for node, missing in _on_each_node(first_missing):
-        if missing is not None:
-            raise ClusterError(
-                f"own code {missing} cannot be imported by the workers on node {node}. Send it "
-                f"with the job (ray job submit --working-dir FOLDER, or py_modules), or install "
-                f"its package on every node (docs/cluster.md)"
-            )
+    for node, missing in _problems(first_missing):
+        raise ClusterError(
+            f"own code {missing} cannot be imported by the workers on node {node}. Send it with "
+            f"the job (ray job submit --working-dir FOLDER, or py_modules), or install its package "
+            f"on every node (docs/cluster.md)"
+        )
 
 
-def _on_each_node(function: Callable[[], str | None]) -> Iterator[tuple[str, str | None]]:
-    """Run a function on each node; yield the address of the node and the result."""
+def _problems(find: Callable[[], str | None]) -> Iterator[tuple[str, str]]:
+    """Look for a problem on each node; yield the address of such a node, and its problem."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    task = ray.remote(num_cpus=0, max_retries=0)(function)
+    task = ray.remote(num_cpus=0, max_retries=0)(find)
     replies = {}
     for node in ray.nodes():
         if node["Alive"]:
@@ -180,7 +178,8 @@ def _on_each_node(function: Callable[[], str | None]) -> Iterator[tuple[str, str
     ready, _ = ray.wait(list(replies), num_returns=len(replies), timeout=REPLY_WITHIN)
     for reply in ready:
         with suppress(ray.exceptions.RayError):  # the node was lost, which the trials survive
-            yield replies[reply], ray.get(reply)
+            if (problem := ray.get(reply)) is not None:
+                yield replies[reply], problem
 
 
 def connect(address: str, **options: Any) -> None:

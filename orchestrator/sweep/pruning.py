@@ -118,16 +118,6 @@ class Paired:
         return by_epoch
 
 
-def paired_cutoffs(
-    finished: list[tuple[NDArray[np.float64], bool]], epochs: Sequence[int]
-) -> dict[int, float]:
-    """The cutoffs of `Paired` from the (scores, pruned) of each trial to compare with."""
-    rule = Paired(epochs)
-    for scores, pruned in finished:
-        rule.add(scores, pruned)
-    return rule.cutoffs()
-
-
 def why_pruned(curve: list[float], cutoffs: dict[int, float]) -> str | None:
     """The reason to prune a trial after its latest epoch; None if it may continue."""
     epoch = len(curve)

@@ -1,4 +1,4 @@
-"""The frames of a trial on its node: where they are, and what happens if they cannot be there."""
+"""Where the node of a trial keeps the frames, and what happens if the node has no room for them."""
 
 import dataclasses
 from pathlib import Path

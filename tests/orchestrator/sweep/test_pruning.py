@@ -1,5 +1,7 @@
 """Cutoffs against Ray Tune's own ASHA, and against the paired t-test of scipy."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,9 +11,19 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from scipy.stats import ttest_rel
 
 from orchestrator.config.sections import SearchConfig
-from orchestrator.sweep.pruning import cutoffs, fold_curves, paired_cutoffs, rungs, why_pruned
+from orchestrator.sweep.pruning import Paired, cutoffs, fold_curves, rungs, why_pruned
 
 EPOCHS = 18
+
+
+def paired_cutoffs(
+    finished: list[tuple[NDArray[np.float64], bool]], epochs: Sequence[int]
+) -> dict[int, float]:
+    """The cutoffs of `Paired` after the (scores, pruned) of each trial."""
+    rule = Paired(epochs)
+    for scores, pruned in finished:
+        rule.add(scores, pruned)
+    return rule.cutoffs()
 
 
 def test_rungs_and_cutoffs_equal_ray_tunes_asha_if_trials_run_one_after_the_other() -> None:
