@@ -22,8 +22,8 @@ from typing import Any
 
 from features.storage import Storage
 from orchestrator.config.parsing import parse
+from orchestrator.config.searched import features_key
 from orchestrator.config.sections import Configuration
-from orchestrator.data.dataset import features_key
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.seals import canonical_json, sha256
 from orchestrator.progress import Narrator

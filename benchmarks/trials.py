@@ -31,9 +31,9 @@ from features.corpora.demo import make_demo_corpus
 from features.extract import extract
 from features.storage import Storage
 from orchestrator.config.parsing import load, parse
+from orchestrator.config.searched import features_key
 from orchestrator.config.sections import Configuration
 from orchestrator.data.corpus import read_corpus
-from orchestrator.data.dataset import features_key
 from orchestrator.data.prepare import Prepared, plan_folds, prepare
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.progress import Narrator

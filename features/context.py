@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from features.columns import arrow_column
+
 ABSENT = -1
 """In place of a row: there is no such turn."""
 WINDOW = 8
@@ -88,7 +90,7 @@ def _offsets(counts: NDArray[np.integer] | NDArray[np.bool_]) -> Indices:
 
 def _codes(values: Sequence[str | None]) -> Indices:
     """(rows,) the number of each value, by its first row; -1 for None."""
-    indices = pa.array(values, pa.string()).dictionary_encode().indices
+    indices = arrow_column(values, pa.string()).dictionary_encode().indices
     return indices.fill_null(-1).to_numpy().astype(np.int64)
 
 
@@ -103,7 +105,7 @@ def _in_order(
         the first turn of each row's dialogue
     """
     dialogue = _codes(dialogues)
-    turn = pa.array(turns, pa.int64())
+    turn = arrow_column(turns, pa.int64())
     known = turn.is_valid().to_numpy(zero_copy_only=False)
     rows = np.flatnonzero((dialogue >= 0) & known)
     order = turn.fill_null(0).to_numpy()[rows]

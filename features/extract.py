@@ -83,14 +83,16 @@ def extract(
     for done, (utterance, reason) in enumerate(unread.items(), start=1):
         progress(done, total, f"{utterance}: {reason}")
     if todo:
+        keys = {row["id"]: Key.of(row) for row in todo}
         failed: dict[str, str] = {}
         status = compute(Extractor(config, recordings, shards), _batches(todo), workers)
-        for done, (utterance, error, stored) in enumerate(status, start=len(unread) + 1):
-            if error and not stored:
+        for done, (utterance, error, entry) in enumerate(status, start=len(unread) + 1):
+            if entry:
+                index[keys[utterance]] = entry
+            elif error:
                 failed[utterance] = error
             progress(done, total, f"{utterance}: {error}" if error else None)
         unread |= failed
-        index = read_index(shards)
     return FeatureStore(shards, config.name, extraction_hash(config), rows, index, unread)
 
 

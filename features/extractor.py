@@ -10,7 +10,7 @@ from features import audio
 from features.errors import DecoderError, DeviceError, FeatureError
 from features.recordings import Recordings
 from features.sets import FeatureConfig, FeatureSet
-from features.shards import Row, write_shard
+from features.shards import SHARD_SCHEMA, Entry, Row, write_shard
 from features.signal import SAMPLE_RATE
 from features.storage import Storage
 
@@ -19,12 +19,12 @@ class Status(NamedTuple):
     """The result of an utterance.
 
     error : the reason why it has no features, or None
-    stored : whether a shard holds its row
+    entry : the place of its row in a shard, or None if no shard holds it
     """
 
     id: str
     error: str | None
-    stored: bool
+    entry: Entry | None
 
 
 class Extractor:
@@ -57,20 +57,19 @@ class Extractor:
         Raises StorageError if the shard cannot be written; FeatureError if this machine cannot
         compute the features of any recording.
         """
-        rows, status = [], []
+        rows, failed = [], []
         self.feature_set.ready()
         for task in batch:
             try:
                 rows.append(self._row(task))
-                status.append(Status(task["id"], rows[-1]["error"], True))
             except (OSError, DecoderError) as error:  # no fault of the audio: the next run retries
-                status.append(Status(task["id"], str(error), False))
-        if rows:
-            write_shard(self.shards, rows)
-        return status
+                failed.append(Status(task["id"], str(error), None))
+        entries = write_shard(self.shards, rows) if rows else []
+        stored = zip(rows, entries, strict=True)
+        return [*failed, *(Status(row["id"], entry.error, entry) for row, entry in stored)]
 
     def _row(self, task: Row) -> Row:
-        row = {**task, "audio": None, "frames": 0, "values": None, "error": None}
+        row = {**dict.fromkeys(SHARD_SCHEMA.names), **task, "frames": 0}
         try:
             if self.file is None or self.file.name != task["file"]:
                 self.file = audio.fetch(self.recordings, task["file"])
@@ -81,11 +80,12 @@ class Extractor:
             raise
         except ValueError as error:
             return {**row, "error": str(error)}
-        row |= {"frames": len(values), "values": values.ravel(), "mean": None, "squares": None}
+        row |= {"frames": len(values), "values": values.ravel()}
         if self.feature_set.shape != "vector":  # the mean of one row is the row
             exact = values.astype(np.float64)
             row["mean"] = exact.mean(axis=0)
-            row["squares"] = ((exact - row["mean"]) ** 2).sum(axis=0)
+            exact -= row["mean"]
+            row["squares"] = np.square(exact, out=exact).sum(axis=0)
         return row
 
 

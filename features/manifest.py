@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from features.absences import nearest, pointer
+from features.columns import arrow_column
 from features.errors import ManifestError, shorten
 from features.manifest_rows import REQUIRED, TIMES, refuse, without_value
 from features.manifest_rows import SCHEMA as SCHEMA
@@ -118,7 +119,7 @@ def read_rows(path: str) -> Rows:
 def with_files(table: pa.Table, files: Sequence[str | None]) -> pa.Table:
     """`table` with another column `file`."""
     place = table.column_names.index("file")
-    return table.set_column(place, "file", pa.array(files, pa.string()))
+    return table.set_column(place, "file", arrow_column(files, pa.string()))
 
 
 def value_problems(table: pa.Table) -> tuple[Problem, ...]:
@@ -182,7 +183,7 @@ def _read_text(data: bytes) -> tuple[pa.Table, str | None]:
     columns, separator, encoding = read_text_table(data, REQUIRED)
     if separator == ";":
         columns |= _with_points(columns)
-    table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    table = pa.table({name: arrow_column(values, pa.string()) for name, values in columns.items()})
     if encoding != "Windows-1252":
         return table, None
     other = ((i, v) for values in columns.values() for i, v in enumerate(values, 1))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from features.columns import arrow_table
 from features.errors import ManifestError, shorten
 from features.names import GROUPS, means_no_value, shown
 from features.recordings import is_uri, leaves_folder
@@ -85,7 +86,7 @@ def normalise(table: pa.Table, own: bool = False) -> pa.Table:
     columns["id"] = _ids(columns)
     columns["turn"] = _turns(columns)
     _check_unique(columns)
-    return pa.table(columns, schema=SCHEMA)
+    return arrow_table(columns, SCHEMA)
 
 
 def without_value(table: pa.Table) -> dict[str, Counter[str]]:

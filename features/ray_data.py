@@ -5,12 +5,14 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from features.errors import FeatureError, StorageError
 from features.extractor import Extractor, Status
-from features.shards import TASK_SCHEMA, Row
+from features.shards import SHARD_SCHEMA, TASK_SCHEMA, Entry, Row
 
 
 def compute(
@@ -52,7 +54,7 @@ def compute(
             for row in dataset.iter_rows():
                 if row["failure"]:
                     raise (FeatureError if row["unready"] else StorageError)(row["failure"])
-                yield Status(row["id"], row["error"], row["stored"])
+                yield Status(row["id"], row["error"], _entry(row["entry"]))
         except ray.exceptions.RayTaskError:
             raise  # an error in our code
         except ray.exceptions.RayError as error:
@@ -84,11 +86,16 @@ def room(resources: dict[str, float], share: float) -> int:
     return min(cpus, gpus * int(1 / share))
 
 
+_ENTRY = [
+    ("shard", pa.string()),
+    ("row", pa.int64()),
+    *((name, SHARD_SCHEMA.field(name).type) for name in Entry._fields[2:]),
+]
 _SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("error", pa.string()),
-        ("stored", pa.bool_()),
+        ("entry", pa.struct(_ENTRY)),
         ("failure", pa.string()),
         ("unready", pa.bool_()),  # whether the failure is that of the feature set
     ]
@@ -104,12 +111,23 @@ class _Actor:
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = batch.to_pylist()
         try:
-            status = [{**row._asdict(), "failure": None} for row in self.extractor(rows)]
+            status = [
+                {**row._asdict(), "entry": row.entry and row.entry._asdict(), "failure": None}
+                for row in self.extractor(rows)
+            ]
         except (StorageError, FeatureError) as error:  # Ray Data drops the cause of an exception
             unready = isinstance(error, FeatureError)
-            failed = {"id": rows[0]["id"], "stored": False, "failure": str(error)}
+            failed = {"id": rows[0]["id"], "entry": None, "failure": str(error)}
             status = [failed | {"unready": unready}]
         return pa.Table.from_pylist(status, schema=_SCHEMA)
+
+
+def _entry(cells: dict[str, Any] | None) -> Entry | None:
+    """The entry of a row of `_SCHEMA`."""
+    if cells is None:
+        return None
+    sums = {key: np.asarray(cells[key]) for key in ("mean", "squares") if cells[key] is not None}
+    return Entry(**{**cells, **sums})
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.columns import arrow_table
 from features.errors import FeatureError
 from features.parquet import ParquetError, check_seal, read_table, sealed_name
 from features.storage import Storage, safe_name
@@ -73,14 +74,14 @@ class Entry(NamedTuple):
     error: str | None
 
 
-def write_shard(storage: Storage, rows: list[Row]) -> None:
-    """Write rows of `SHARD_SCHEMA`, all of one speaker, as one shard."""
+def write_shard(storage: Storage, rows: list[Row]) -> list[Entry]:
+    """Write rows of `SHARD_SCHEMA`, all of one speaker, as one shard. Returns their entries."""
     keys = "\n".join(repr(tuple(row[name] for name in TASK_SCHEMA.names)) for row in rows)
     digest = hashlib.sha1(keys.encode()).hexdigest()[:16]
     sink = pa.BufferOutputStream()
-    table = pa.Table.from_pylist(rows, schema=SHARD_SCHEMA)
+    cells = {name: [row[name] for row in rows] for name in SHARD_SCHEMA.names}
     pq.write_table(
-        table,
+        arrow_table(cells, SHARD_SCHEMA),
         sink,
         compression="zstd",
         use_dictionary=False,  # almost no two float values are equal
@@ -89,8 +90,19 @@ def write_shard(storage: Storage, rows: list[Row]) -> None:
         write_page_checksum=True,
     )
     data = sink.getvalue()
-    stem = f"speaker={safe_name(rows[0]['speaker'])}/{digest}"
-    storage.write(sealed_name(stem, data), data)
+    name = sealed_name(f"speaker={safe_name(rows[0]['speaker'])}/{digest}", data)
+    storage.write(name, data)
+    return [
+        _entry(name, number, row, row["mean"], row["squares"], row["values"])
+        for number, row in enumerate(rows)
+    ]
+
+
+def _entry(name: str, number: int, row: Row, mean: Any, squares: Any, values: Any) -> Entry:
+    """The entry of a row. `values` are read only if the row is stored without a mean."""
+    if mean is None and values is not None:  # of a single frame
+        mean, squares = values, np.broadcast_to(0.0, len(values))
+    return Entry(name, number, row["audio"], row["frames"], mean, squares, row["error"])
 
 
 def read_index(storage: Storage) -> dict[Key, Entry]:
@@ -108,29 +120,19 @@ def _read_entries(storage: Storage, name: str) -> dict[Key, Entry]:
         table = _read(storage, name, _INDEX_COLUMNS)
         errors = len(table) - table["error"].null_count
         single = table["mean"].null_count > errors  # rows of one frame are stored without a mean
-        values = read_values(storage, name) if single else None
+        values = read_values(storage, name) if single else pa.nulls(len(table))
     except FeatureError:
         return {}
-    if values is not None:
-        vectors = [_of_one_row(cell) for cell in values]
-    else:
-        of_rows = zip(map(_vector, table["mean"]), map(_vector, table["squares"]), strict=True)
-        vectors = list(of_rows)
-    rows = zip(table.drop_columns(["mean", "squares"]).to_pylist(), vectors, strict=True)
+    rows = table.drop_columns(["mean", "squares"]).to_pylist()
+    vectors = (map(_vector, cells) for cells in (table["mean"], table["squares"], values))
     return {
-        Key.of(row): Entry(name, number, row["audio"], row["frames"], mean, squares, row["error"])
-        for number, (row, (mean, squares)) in enumerate(rows)
+        Key.of(row): _entry(name, number, row, *each)
+        for number, (row, *each) in enumerate(zip(rows, *vectors, strict=True))
     }
 
 
-def _of_one_row(cell: pa.ListScalar) -> tuple[Any, Any]:
-    """The mean of a single row, which is the row, and its squared deviations, which are zeros."""
-    mean = _vector(cell)
-    return mean, None if mean is None else np.broadcast_to(0.0, mean.shape)
-
-
-def _vector(cell: pa.ListScalar) -> Any:
-    return None if cell.values is None else cell.values.to_numpy()
+def _vector(cell: pa.Scalar) -> Any:
+    return cell.values.to_numpy() if cell.is_valid else None
 
 
 def read_values(storage: Storage, name: str) -> pa.ChunkedArray:

@@ -3,26 +3,28 @@
 An entry of `MODELS` names a network class and the keywords that it fixes. The other keywords of
 the class are the hyperparameters, which a configuration may set under `model`. The positional
 parameters of the class say which of `Sizes` it takes.
+
+Importing this package does not import PyTorch, which takes over a second: some commands read only
+the entries. PyTorch is imported with the first network or base class.
 """
 
+import importlib
 import inspect
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ser_models.acrnn import ACRNN
-from ser_models.adrnn import ADRNN
-from ser_models.base import EmotionModel, FittedModel, Sizes
-from ser_models.bilstm_att import BiLSTMAttention
-from ser_models.cmn import CMN
-from ser_models.iaan import IAAN, ContextKind
-from ser_models.layer_sum import LayerSum
-from ser_models.linear_svm import LinearSVM
-from ser_models.mdnn import MDNN
-from ser_models.mean_pool import MeanPool
-from ser_models.ssa_crnn import SSACRNN
-from ser_models.svm_trees import SVMTrees
+if TYPE_CHECKING:
+    from ser_models.base import EmotionModel, FittedModel, Sizes
+    from ser_models.iaan import ContextKind
 
 __all__ = ["MODELS", "Context", "EmotionModel", "FittedModel", "Model", "Sizes"]
+
+
+def __getattr__(name: str) -> Any:
+    """The base classes."""
+    if name not in ("EmotionModel", "FittedModel", "Sizes"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("ser_models.base"), name)
 
 
 _DEFAULT_FEATURES = {
@@ -50,6 +52,7 @@ class Context(NamedTuple):
 class Model(NamedTuple):
     """An entry of the registry.
 
+    network : the class, or its place in this package as `module:class`
     features : the feature set that the model reads by default
     context : the turns that the model reads with the current turn
     fixed : keywords of the class that make it this model
@@ -58,7 +61,7 @@ class Model(NamedTuple):
         (one row an utterance) or `maps` (log-mel and its deltas in segments)
     """
 
-    network: type[EmotionModel]
+    network: "type[EmotionModel] | str"
     features: str
     context: Context = Context()
     fixed: Mapping[str, Any] = {}
@@ -66,7 +69,7 @@ class Model(NamedTuple):
     reads: Literal["frames", "vector", "maps"] = "frames"
 
     @classmethod
-    def of(cls, network: type[EmotionModel]) -> "Model":
+    def of(cls, network: "type[EmotionModel]") -> "Model":
         """The entry of a class that is not in the registry, from its class attributes.
 
         `features`, `context`, `training` and `reads` are the fields of this class, with the same
@@ -81,11 +84,13 @@ class Model(NamedTuple):
 
     def check(self) -> None:
         """Raise ValueError if the entry cannot be used. For entries that are not built in."""
+        from ser_models.base import Sizes
+
         if self.reads not in _DEFAULT_FEATURES:
             raise ValueError(f"reads is {self.reads!r}: use {', '.join(_DEFAULT_FEATURES)}")
         if not isinstance(self.context, Context):
             raise ValueError(f"context is {self.context!r}: use a ser_models.Context")
-        for name, parameter in inspect.signature(self.network).parameters.items():
+        for name, parameter in inspect.signature(self.network_class).parameters.items():
             sizes = parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
             if sizes and name not in Sizes._fields and parameter.default is parameter.empty:
                 raise ValueError(
@@ -96,27 +101,39 @@ class Model(NamedTuple):
             if parameter.empty in (parameter.default, parameter.annotation):
                 raise ValueError(f"the hyperparameter {name} needs a type and a default")
 
-    def __call__(self, sizes: Sizes, **hyperparameters: Any) -> EmotionModel:
+    @property
+    def network_class(self) -> "type[EmotionModel]":
+        """The class of the network, imported if the entry names its place."""
+        if not isinstance(self.network, str):
+            return self.network
+        module, _, name = self.network.partition(":")
+        found: type[EmotionModel] = getattr(importlib.import_module(f"ser_models.{module}"), name)
+        return found
+
+    def __call__(self, sizes: "Sizes", **hyperparameters: Any) -> "EmotionModel":
         """Build the network for data of these sizes."""
         if unknown := hyperparameters.keys() - self.hyperparameters().keys():
             raise TypeError(
                 f"unknown hyperparameter: {', '.join(sorted(unknown))} "
                 f"(this model has {', '.join(self.hyperparameters())})"
             )
-        parameters = inspect.signature(self.network).parameters
+        parameters = inspect.signature(self.network_class).parameters
         taken = {name: size for name, size in sizes._asdict().items() if name in parameters}
-        return self.network(**taken, **self.fixed, **hyperparameters)
+        return self.network_class(**taken, **self.fixed, **hyperparameters)
 
     @property
     def fitted(self) -> bool:
         """Whether the network is fitted in one step, without gradients."""
-        return issubclass(self.network, FittedModel)
+        from ser_models.base import FittedModel
+
+        return issubclass(self.network_class, FittedModel)
 
     def hyperparameters(self) -> dict[str, inspect.Parameter]:
         """The keywords of the network that the entry does not fix."""
+        parameters = inspect.signature(self.network_class, eval_str=True).parameters
         return {
             name: parameter
-            for name, parameter in inspect.signature(self.network, eval_str=True).parameters.items()
+            for name, parameter in parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in self.fixed
         }
 
@@ -135,16 +152,16 @@ _UNREGULARIZED = {"regularizer": "none", "regularizer_weight": None}
 
 
 # The window is from IAAN's released code.
-_IAAN_CONTEXTS: dict[ContextKind, Context] = {
+_IAAN_CONTEXTS: "dict[ContextKind, Context]" = {
     "none": Context(),
     "previous": Context("before", window=8, most=1),
     "random": Context("random"),
 }
 
 
-def _iaan(context: ContextKind, predict_from_context: bool) -> Model:
+def _iaan(context: "ContextKind", predict_from_context: bool) -> Model:
     fixed = {"context": context, "predict_from_context": predict_from_context}
-    return Model(IAAN, "emobase_lld45", _IAAN_CONTEXTS[context], fixed)
+    return Model("iaan:IAAN", "emobase_lld45", _IAAN_CONTEXTS[context], fixed)
 
 
 MODELS: dict[str, Model] = {
@@ -154,26 +171,28 @@ MODELS: dict[str, Model] = {
     "bigru_att": _iaan("none", False),
     # Mirsamadi et al. give no settings, so the defaults apply, except for weight decay: its default
     # is IAAN's, which decays two small layers, but here it would decay all layers.
-    "bilstm_att": Model(BiLSTMAttention, "emobase_lld45", training={"weight_decay": 0.0}),
-    "acrnn": Model(
-        ACRNN, "logmel3d", fixed=_UNREGULARIZED, training=_SSA_CRNN_TRAINING, reads="maps"
+    "bilstm_att": Model(
+        "bilstm_att:BiLSTMAttention", "emobase_lld45", training={"weight_decay": 0.0}
     ),
-    "acrnn_r": Model(ACRNN, "logmel3d", training=_SSA_CRNN_TRAINING, reads="maps"),
-    "ssa_crnn_r": Model(SSACRNN, "logmel3d", training=_SSA_CRNN_TRAINING, reads="maps"),
+    "acrnn": Model(
+        "acrnn:ACRNN", "logmel3d", fixed=_UNREGULARIZED, training=_SSA_CRNN_TRAINING, reads="maps"
+    ),
+    "acrnn_r": Model("acrnn:ACRNN", "logmel3d", training=_SSA_CRNN_TRAINING, reads="maps"),
+    "ssa_crnn_r": Model("ssa_crnn:SSACRNN", "logmel3d", training=_SSA_CRNN_TRAINING, reads="maps"),
     # Ours: the same training, so that the rows of the SSA-CRNN paper's table differ in the network.
-    "adrnn": Model(ADRNN, "logmel3d", training=_SSA_CRNN_TRAINING, reads="maps"),
-    "linear_svm": Model(LinearSVM, "emobase_functionals", reads="vector"),
-    "svm_trees": Model(SVMTrees, "emobase_functionals", reads="vector"),
+    "adrnn": Model("adrnn:ADRNN", "logmel3d", training=_SSA_CRNN_TRAINING, reads="maps"),
+    "linear_svm": Model("linear_svm:LinearSVM", "emobase_functionals", reads="vector"),
+    "svm_trees": Model("svm_trees:SVMTrees", "emobase_functionals", reads="vector"),
     # Ours: the learning rate, and no weight decay. The batch size is the default.
     "mdnn": Model(
-        MDNN,
+        "mdnn:MDNN",
         "emobase_functionals",
         training={"learning_rate": 1e-3, "weight_decay": 0.0},
         reads="vector",
     ),
     # The learning rate is from the released code. The weight decay is ours, and close to the code.
     "cmn": Model(
-        CMN,
+        "cmn:CMN",
         "emobase_functionals",
         Context("before", window=40),
         training={"learning_rate": 1e-3, "weight_decay": 1e-4},
@@ -182,12 +201,14 @@ MODELS: dict[str, Model] = {
     # From SUPERB's recipe: a learning rate of 1e-4, which SUPERB tunes for each encoder, and steps
     # over 8 batches of 4 utterances. Ours: no weight decay, and the settings of `mean_pool`.
     "layer_sum": Model(
-        LayerSum,
+        "layer_sum:LayerSum",
         "encoder_layers",
         training={"learning_rate": 1e-4, "batch_size": 32, "weight_decay": 0.0},
         reads="vector",
     ),
     "mean_pool": Model(
-        MeanPool, "encoder_frames", training={"learning_rate": 1e-3, "weight_decay": 0.0}
+        "mean_pool:MeanPool",
+        "encoder_frames",
+        training={"learning_rate": 1e-3, "weight_decay": 0.0},
     ),
 }

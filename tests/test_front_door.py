@@ -14,6 +14,7 @@ from orchestrator.config.parsing import parse
 from search_spaces import SpaceError
 from tests.support.sweeps import sections
 
+EXAMPLE = Path(__file__).parents[1] / "examples" / "iaan.yaml"
 HEAVY = ("torch", "ray", "sklearn", "librosa")
 
 
@@ -28,6 +29,11 @@ def test_the_surface_is_sorted_and_documented() -> None:
     [
         pytest.param("import orchestrator", id="import"),
         pytest.param("from orchestrator.cli import main; main()", id="ser --help"),
+        pytest.param(
+            "from orchestrator.config.parsing import load_extraction\n"
+            f"load_extraction({str(EXAMPLE)!r})",
+            id="ser extract",
+        ),
     ],
 )
 def test_no_heavy_library_is_imported(code: str) -> None:

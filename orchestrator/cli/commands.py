@@ -120,17 +120,17 @@ def extract(config: ConfigFile, overrides: Overrides = []) -> None:  # noqa: B00
     from features.extract import extraction_hash
     from features.storage import Storage
     from features.store import check_errors
-    from orchestrator import load
+    from orchestrator.config.parsing import load_extraction
+    from orchestrator.config.searched import load_searched, searched_features
     from orchestrator.data.corpus import read_corpus
     from orchestrator.progress import Narrator
-    from orchestrator.sweep.check import load_searched, searched_features
     from orchestrator.sweep.extraction import extraction
 
-    configuration = load(config, overrides)
-    sets = searched_features(configuration, load_searched(configuration))
-    manifest = read_corpus(configuration.corpus).manifest
+    read = load_extraction(config, overrides)
+    sets = searched_features(read.model["name"], read.features, load_searched(read.search))
+    manifest = read_corpus(read.corpus).manifest
     narrator = Narrator()
-    storage = Storage.open(configuration.storage).child("features")
+    storage = Storage.open(read.storage).child("features")
 
     def progress(done: int, total: int, error: str | None) -> None:
         narrator.bar("features", done, total)

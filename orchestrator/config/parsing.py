@@ -15,6 +15,7 @@ from orchestrator.config.sections import (
     FOLDS,
     Configuration,
     CorpusConfig,
+    Extraction,
     FoldsConfig,
     GradientTraining,
     ModelConfig,
@@ -84,6 +85,21 @@ def load_normalize(path: str, overrides: list[str] | None = None) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def load_extraction(path: str, overrides: list[str] | None = None) -> Extraction:
+    """The sections of a YAML file that the extraction reads. Raises ConfigError."""
+    return in_file(path, _extraction, _read(path, overrides or []))
+
+
+def _extraction(raw: Any) -> Extraction:
+    if not isinstance(raw, dict):
+        raise ConfigError(f"a configuration is a mapping of sections, not {type(raw).__name__}")
+    registry.allow_named(raw)
+    features = feature_set_of(raw, _choice(raw, "model", "name", None))
+    options = registry.feature_set(features)
+    kind = create_model(f"extraction of {features}", __base__=Extraction, features=(options, ...))
+    return validate(kind, {"features": {}, **raw})
+
+
 def _folds_section(raw: dict[str, Any]) -> FoldsConfig:
     scheme = _choice(raw, "folds", "scheme", "leave_one_session_out")
     folds: FoldsConfig = validate(FOLDS[scheme], raw.get("folds") or {}, "folds")
@@ -111,11 +127,11 @@ def parse_stored(raw: Any) -> Configuration:
         raise ConfigError(f"a configuration is a mapping of sections, not {type(raw).__name__}")
     model = _choice(raw, "model", "name", None)
     scheme = _choice(raw, "folds", "scheme", "leave_one_session_out")
-    features = _features(raw, model)
+    features = feature_set_of(raw, model)
     return validate(configuration_class(model, features, scheme), {"features": {}, **raw})
 
 
-def _features(raw: dict[str, Any], model: str) -> str:
+def feature_set_of(raw: dict[str, Any], model: str) -> str:
     """The feature set of a configuration: by default the model's. Raises ConfigError.
 
     A set that never has the shape that the model reads is an error.
@@ -194,6 +210,20 @@ def _with_default(section: type[BaseModel], key: str, default: Any) -> Any:
     field = copy.copy(section.model_fields[key])
     field.default = default
     return field
+
+
+def set_values(raw: dict[str, Any], values: dict[str, Any]) -> None:
+    """Set dotted keys in the plain values of sections.
+
+    Another `features.name` selects a set with other options: they have the set's defaults, except
+    for `max_errors`, which is a limit of the run.
+    """
+    features = raw["features"]
+    name = values.get("features.name", features["name"])
+    if name != features["name"]:
+        raw["features"] = {"name": name, "max_errors": features["max_errors"]}
+    for key, value in values.items():
+        set_key(raw, key, value)
 
 
 def set_key(raw: dict[str, Any], key: str, value: Any) -> None:

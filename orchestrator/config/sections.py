@@ -318,19 +318,11 @@ class Configuration(Section):
         return self.model_dump(mode="json")
 
     def with_values(self, values: dict[str, Any]) -> "Configuration":
-        """A copy with dotted keys set. Raises ConfigError if a value does not fit.
-
-        Another `features.name` selects a set with other options: they have the set's defaults,
-        except for `max_errors`, which is a limit of the run.
-        """
-        from orchestrator.config.parsing import parse_stored, set_key
+        """A copy with dotted keys set. Raises ConfigError if a value does not fit."""
+        from orchestrator.config.parsing import parse_stored, set_values
 
         raw = self.resolved()
-        name = values.get("features.name", self.features.name)
-        if name != self.features.name:
-            raw["features"] = {"name": name, "max_errors": self.features.max_errors}
-        for key, value in values.items():
-            set_key(raw, key, value)
+        set_values(raw, values)
         return parse_stored(raw)
 
     def decided(self, *decides: str) -> dict[str, Any]:
@@ -346,6 +338,22 @@ class Configuration(Section):
             if keys:
                 kept[name] = keys
         return kept
+
+
+class Extraction(Section):
+    """The sections that the extraction reads: they decide which features a run reads.
+
+    Other sections are not looked at, nor is `model` beyond its name. A check of its keys would
+    import PyTorch, which takes over a second.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    corpus: TrainingCorpus
+    features: FeatureConfig
+    model: dict[str, Any]
+    search: SearchConfig | None = None
+    storage: str = "./runs"
 
 
 def role(section: type[BaseModel], key: str) -> Role:

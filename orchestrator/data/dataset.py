@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from features.cache import CachedFrames
 from features.context import Turns
-from features.sets import FeatureConfig
 from features.signal import FRAMES_PER_SECOND
 from features.statistics import Statistics
 from ser_models.sequences import Padded
@@ -23,11 +22,6 @@ Indices = NDArray[np.int64]
 
 GPU_SHARE = 0.1
 """The largest share of a GPU's free memory for a copy of all frames. Each worker has a copy."""
-
-
-def features_key(features: FeatureConfig) -> str:
-    """The key of the data that a configuration reads, among the data of a run."""
-    return features.model_dump_json()
 
 
 class Pieces(NamedTuple):

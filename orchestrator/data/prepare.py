@@ -21,12 +21,13 @@ from features.sets.base import by_speaker
 from features.storage import Storage
 from features.store import FeatureStore, Layout, check_errors
 from orchestrator.config import registry
+from orchestrator.config.searched import features_key
 from orchestrator.config.sections import Configuration
 from orchestrator.data.audit import AuditError, audit
 from orchestrator.data.copies import audit_copies
 from orchestrator.data.corpus import Corpus, read_corpus
 from orchestrator.data.coverage import speaker_coverage
-from orchestrator.data.dataset import Dataset, features_key
+from orchestrator.data.dataset import Dataset
 from orchestrator.data.folds import Fold, make_folds
 from orchestrator.data.schemes import SCHEMES
 from orchestrator.data.statistics import summarise_corpus

@@ -16,8 +16,9 @@ import torch.distributed as dist
 from features.cache import CachedFrames
 from features.errors import CacheError, FeatureError
 from features.storage import Storage
+from orchestrator.config.searched import features_key
 from orchestrator.config.sections import Configuration
-from orchestrator.data.dataset import Dataset, features_key
+from orchestrator.data.dataset import Dataset
 from orchestrator.data.folds import Fold
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import TrialRecord

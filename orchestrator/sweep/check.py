@@ -7,17 +7,21 @@ import torch
 from pydantic import BaseModel
 
 from features.errors import FeatureError
-from features.sets import FeatureConfig
 from features.storage import Storage
 from orchestrator.config import registry
 from orchestrator.config.parsing import wrong_shape
+from orchestrator.config.searched import (
+    features_key,
+    load_searched,
+    not_searchable,
+    searched_features,
+)
 from orchestrator.config.sections import Configuration, SearchConfig, role
-from orchestrator.data.dataset import features_key
 from orchestrator.data.folds import Fold
 from orchestrator.data.prepare import Plan, plan_folds
 from orchestrator.errors import ConfigError
 from orchestrator.training.fold_run import build_model, build_network
-from search_spaces import Space, SpaceError, load_space
+from search_spaces import Space, SpaceError
 from ser_models import EmotionModel, Sizes
 from ser_models.contract import ContractError, check_contract
 
@@ -36,8 +40,10 @@ def check(configuration: Configuration) -> tuple[Plan, Space]:
     Raises ConfigError with the key, or the row, and the remedy.
     """
     storage_of(configuration)
-    space = load_searched(configuration)
-    plan = plan_folds(configuration, searched_features(configuration, space))
+    space = load_searched(configuration.search)
+    _check_keys(configuration, space)
+    features = searched_features(configuration.model.name, configuration.features, space)
+    plan = plan_folds(configuration, features)
     speakers = training_speakers(plan.folds, plan.corpus.manifest.table["speaker"].to_pylist())
     workers, folds = configuration.cluster.workers_per_trial, len(plan.folds)
     if workers is not None and workers > folds and workers % folds:
@@ -74,59 +80,18 @@ def _check_pruning(search: SearchConfig) -> None:
         )
 
 
-def load_searched(configuration: Configuration) -> Space:
-    """The configured search space; an empty space if there is no search. Raises ConfigError."""
-    if configuration.search is None:
-        return Space.model_construct(first={}, parameters={})
-    try:
-        return load_space(configuration.search.space)
-    except SpaceError as error:
-        raise ConfigError(f"search.space: {error}") from None
-
-
-def searched_features(configuration: Configuration, space: Space) -> list[FeatureConfig]:
-    """The sections `features` of all trials of a search; the configured one if no trial has others.
-
-    Raises ConfigError for a key of the space that a search may not set, and for values that do not
-    fit.
-    """
-    _check_keys(configuration, space)
-    try:
-        points = space.points_of("features")
-    except SpaceError as error:
-        raise ConfigError(f"search.space: {error}, because all features are extracted") from None
-    found: dict[str, FeatureConfig] = {}
-    for point in points:
-        try:
-            features = configuration.with_values(point).features
-        except ConfigError as error:
-            raise ConfigError(f"search.space: {error}") from None
-        found[features_key(features)] = features
-    return list(found.values())
-
-
 def _check_keys(configuration: Configuration, space: Space) -> None:
-    """Raise ConfigError for a key of the space that a search may not set."""
-    named = space.parameters.get("features.name")
-    names = [configuration.features.name, *(named.samples() if named else ())]
+    """Raise ConfigError for a key of the space, outside `features`, that a search may not set."""
     for key in space.parameters:
         section, _, leaf = key.partition(".")
         options = getattr(configuration, section, None)
-        searchable = getattr(options, "searchable", False)
-        kinds = [type(options)] if isinstance(options, BaseModel) else []
         if section == "features":
-            registry.allow(names)  # the user's space names them
-            exist = [name for name in names if registry.exists("features", name)]
-            kinds += [registry.feature_set(name) for name in exist]
-        having = [kind for kind in kinds if leaf in kind.model_fields]
-        if having:
-            searchable = any(role(kind, leaf).searchable for kind in having)
+            continue
+        searchable = getattr(options, "searchable", False)
+        if isinstance(options, BaseModel) and leaf in type(options).model_fields:
+            searchable = role(type(options), leaf).searchable
         if not searchable:
-            raise ConfigError(
-                f"search.space: {key} cannot be searched, because data, folds and seed are the "
-                f"same for all trials. Search keys of model and training, or those keys of "
-                f"features that docs/configuration.md lists as searchable"
-            )
+            raise not_searchable(key)
 
 
 def _check_space(configuration: Configuration, space: Space, speakers: dict[str, int]) -> None:

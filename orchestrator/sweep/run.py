@@ -16,6 +16,7 @@ from typing import Any
 
 from features.cache import CachedFrames, folder_of, readable
 from features.storage import Storage
+from orchestrator.config.searched import searched_features
 from orchestrator.config.sections import Configuration, SearchConfig
 from orchestrator.data.dataset import Dataset
 from orchestrator.data.prepare import Plan, Prepared, feature_files, prepare
@@ -25,7 +26,7 @@ from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import FoldSizes, SweepRecord, Taken
 from orchestrator.progress import Narrator
 from orchestrator.sweep import identity
-from orchestrator.sweep.check import check, searched_features, storage_of
+from orchestrator.sweep.check import check, storage_of
 from orchestrator.sweep.connection import Connection, check_own_code
 from orchestrator.sweep.fork import copy_trials, valid_trials
 from orchestrator.sweep.resources import (
@@ -336,7 +337,9 @@ def _record(
         code=identity.code(configuration, space),
         commit=_commit(),
         notes=[note for note in (configuration.corpus.note, *prepared.notes) if note],
-        feature_files=feature_files(searched_features(configuration, space)),
+        feature_files=feature_files(
+            searched_features(configuration.model.name, configuration.features, space)
+        ),
     )
 
 

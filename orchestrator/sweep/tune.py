@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.config.parsing import parse
+from orchestrator.config.searched import features_key
 from orchestrator.config.sections import Configuration
-from orchestrator.data.dataset import features_key
 from orchestrator.data.prepare import Prepared
 from orchestrator.errors import ClusterError, ConfigError
 from orchestrator.ledger.ledger import Ledger

@@ -147,7 +147,7 @@ def test_att_hack_trains_on_eighty_phrases(corpora: dict[str, str]) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_the_first_point_of_a_models_search_space_is_its_default(name: str) -> None:
     """IAAN and its variants share a search space, because they have the same hyperparameters."""
-    family = "iaan" if MODELS[name].network is MODELS["iaan"].network else name
+    family = "iaan" if MODELS[name].network == MODELS["iaan"].network else name
     space = load_space(family)
     configuration = load(
         str(EXAMPLES[0]),

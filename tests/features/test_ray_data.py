@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import soundfile
@@ -14,6 +15,7 @@ from features.errors import FeatureError, StorageError
 from features.extract import Compute, extract, shards_folder
 from features.manifest import Manifest, normalise
 from features.sets import FEATURES
+from features.shards import read_index
 from features.storage import Storage
 from tests.support.encoders import usable
 from tests.support.extraction import Crashing, run
@@ -47,7 +49,12 @@ def test_the_files_are_those_of_the_pool(manifest: Manifest, tmp_path: Path, nam
     contents, calls = [], []
     for compute in COMPUTE:
         folder = tmp_path / compute.__module__
-        told = run(manifest, folder, workers, config, compute)[1]
+        store, told = run(manifest, folder, workers, config, compute)
+        stored = read_index(store.storage)
+        assert store.index.keys() == stored.keys()  # the workers' entries are those of the files
+        for key, entry in store.index.items():
+            for mine, read in zip(entry, stored[key], strict=True):
+                np.testing.assert_array_equal(mine, read)
         calls.append(sorted(call[2] or "" for call in told))
         contents.append({p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.parquet")})
         assert run(manifest, folder, workers, config, compute)[1] == []

@@ -11,9 +11,9 @@ from sklearn.metrics import recall_score
 from features.errors import FeatureError
 from features.storage import Storage
 from orchestrator.config.parsing import parse
+from orchestrator.config.searched import features_key
 from orchestrator.config.sections import Configuration
 from orchestrator.data.corpus import read_corpus
-from orchestrator.data.dataset import features_key
 from orchestrator.data.prepare import Plan, Prepared, plan_folds, prepare
 from orchestrator.ledger.ledger import Ledger
 from tests.support.extraction import run_without_ray

@@ -103,7 +103,8 @@ def test_the_features_of_a_search_are_those_of_all_its_trials() -> None:
     def searched(**parameters: dict[str, Any]) -> list[dict[str, Any]]:
         named = {f"features.{key}": value for key, value in parameters.items()}
         space = Space.model_validate({"parameters": named | {"model.dropout": {"choices": [0.1]}}})
-        return [each.model_dump() for each in searched_features(configuration, space)]
+        found = searched_features("iaan", configuration.features, space)
+        return [each.model_dump() for each in found]
 
     assert searched() == [configuration.features.model_dump()]
     levels = {"choices": ["frames", "missing"], "when": {"features.name": ["dual"]}}
