@@ -44,6 +44,9 @@ def ray_cluster() -> Iterator[None]:
             include_dashboard=False,
             logging_level="error",
             log_to_driver=False,
+            # Trials and actors of Ray Data start processes of their own, so Ray's first ones would
+            # only cost their imports.
+            _system_config={"prestart_worker_first_driver": False},
         )
     yield
     ray.shutdown()
@@ -56,6 +59,24 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     settings = DemoSettings(sessions=3, dialogues=3, turns=12, own=0.2, other=0.2)
     return Path(make_demo_corpus(str(tmp_path_factory.mktemp("spoken") / "corpus"), settings))
+
+
+@pytest.fixture(scope="session")
+def spoken_features(spoken: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage with the features of `spoken`, for tests that are not about extraction."""
+    from features.storage import Storage
+    from orchestrator.config.parsing import parse
+    from orchestrator.data.prepare import plan_folds, prepare
+    from tests.support.small_sweep import here
+    from tests.support.sweeps import sections
+
+    folder = tmp_path_factory.mktemp("extracted")
+    for model in ("iaan", "linear_svm", "ssa_crnn_r"):  # one for each set that the tests use
+        raw = sections(folder, spoken, model={"name": model}, search=None)
+        del raw["training"]
+        plan = plan_folds(parse(raw))
+        prepare(plan, Storage.open(raw["storage"]), lambda *_: None, here)
+    return folder / "runs"
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sweeps import give_features
+
 NOTEBOOK = Path(__file__).parents[2] / "examples/notebook.py"
 
 
@@ -13,9 +15,11 @@ NOTEBOOK = Path(__file__).parents[2] / "examples/notebook.py"
 def test_the_session_runs_from_search_to_comparison(
     tmp_path: Path,
     spoken: Path,
+    spoken_features: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    give_features(spoken_features, tmp_path)
     monkeypatch.setattr(sys, "argv", [str(NOTEBOOK), str(spoken), str(tmp_path)])
     names = runpy.run_path(str(NOTEBOOK))
     output = capsys.readouterr().out

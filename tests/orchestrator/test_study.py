@@ -8,10 +8,12 @@ import orchestrator
 from orchestrator.errors import ConfigError
 from orchestrator.study import check_study, rows_read
 from tests.support.studies import TINY, study_sections
+from tests.support.sweeps import give_features
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_study_may_have_one_sweep(tmp_path: Path, spoken: Path) -> None:
+def test_a_study_may_have_one_sweep(tmp_path: Path, spoken: Path, spoken_features: Path) -> None:
+    give_features(spoken_features, tmp_path / "runs")
     raw = study_sections(tmp_path, spoken)
     raw["sweeps"] = {"svm": {"model": {"name": "linear_svm"}}}
     del raw["base"]["search"], raw["base"]["training"], raw["seeds"]

@@ -1,6 +1,7 @@
 """Small sweeps: write a configuration, run `ser`, read everything that a sweep left."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -46,6 +47,14 @@ def configure(folder: Path, manifest: str | Path, **changed: Any) -> Path:
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(sections(folder, manifest, **changed)))
     return path
+
+
+def give_features(extracted: Path, storage: Path) -> None:
+    """Copy the features of one storage to another, so that no sweep in it extracts them again.
+
+    extracted : in most tests, the fixture `spoken_features`
+    """
+    shutil.copytree(extracted / "features", storage / "features")
 
 
 def ser(

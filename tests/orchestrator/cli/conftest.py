@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from features import pool
 from orchestrator.cli import main
+from orchestrator.sweep import extraction
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -25,3 +27,9 @@ def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         return subprocess.CompletedProcess(line, code, output.out, output.err)
 
     return run
+
+
+@pytest.fixture
+def extracted_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Extract in processes of this machine, even if a test has started a Ray in this process."""
+    monkeypatch.setattr(extraction, "_compute_on_cluster", pool.compute)

@@ -12,7 +12,7 @@ from features.storage import Storage
 from orchestrator.ledger.ledger import Ledger
 from tests.orchestrator.cli.conftest import Command
 from tests.support.processes import wait
-from tests.support.sweeps import NAME, configure, driver, outcome, sections, ser
+from tests.support.sweeps import NAME, configure, driver, give_features, outcome, sections, ser
 
 
 def ledger_at(folder: Path) -> Ledger:
@@ -22,12 +22,14 @@ def ledger_at(folder: Path) -> Ledger:
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_sweep_that_is_killed_ends_as_one_without_a_kill(
-    tmp_path: Path, spoken: Path, command: Command
+    tmp_path: Path, spoken: Path, spoken_features: Path, command: Command
 ) -> None:
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    undisturbed.mkdir()
-    killed.mkdir()
-    done = command("sweep", configure(undisturbed, spoken))
+    for folder in (undisturbed, killed):
+        give_features(spoken_features, folder / "runs")
+    # One trial at a time gives the results of two, because the lag is the same.
+    one = {"cluster": {"concurrent_trials": 1}, "search": {"lag": 2}}
+    done = command("sweep", configure(undisturbed, spoken, **one))
     assert done.returncode == 0, done.stderr
     assert "best UA" in done.stdout
     assert str(undisturbed / "runs" / NAME / "report/index.html") in done.stdout
@@ -83,8 +85,9 @@ def _fork(command: Command, folder: Path, spoken: Path) -> None:
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_every_kind_of_model_is_searched_scored_and_compared(
-    tmp_path: Path, spoken: Path, command: Command
+    tmp_path: Path, spoken: Path, spoken_features: Path, command: Command
 ) -> None:
+    give_features(spoken_features, tmp_path / "runs")
     small = {"first_maps": 2, "maps": 2, "conv_layers": 1, "linear_size": 8}
     search = {"space": "ssa_crnn_r", "trials": 2, "scheduler": "none"}
     crnn = sections(
@@ -94,6 +97,7 @@ def test_every_kind_of_model_is_searched_scored_and_compared(
         model={"name": "ssa_crnn_r", **small},
         training={"epochs": 2, "batch_size": 16},
         search=search,
+        cluster={"concurrent_trials": 1},
     )
     svm = crnn | {"name": "svm", "model": {"name": "linear_svm"}, "training": {"seed": 0}}
     svm["search"] = search | {"space": "linear_svm"}
@@ -114,7 +118,7 @@ def test_every_kind_of_model_is_searched_scored_and_compared(
     assert "difference: " in command("compare", *folders).stdout
 
 
-@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.usefixtures("extracted_here")
 def test_utterances_without_features_stop_the_extraction_unless_they_are_accepted(
     tmp_path: Path, spoken: Path, command: Command
 ) -> None:
@@ -197,8 +201,9 @@ def test_version_and_help(command: Command) -> None:
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_run_without_a_score_ends_with_exit_code_1(
-    tmp_path: Path, spoken: Path, command: Command
+    tmp_path: Path, spoken: Path, spoken_features: Path, command: Command
 ) -> None:
+    give_features(spoken_features, tmp_path / "runs")
     config = configure(tmp_path, spoken, training={"learning_rate": 1e30, "epochs": 2})
     done = command("train", config)
     assert done.returncode == 1

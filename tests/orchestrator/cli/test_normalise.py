@@ -51,7 +51,7 @@ def test_report_says_that_a_score_below_chance_is_wrong(tmp_path: Path, command:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.usefixtures("ray_cluster", "extracted_here")
 def test_a_search_over_sets_and_normalize_gives_the_trials_of_each_value(
     tmp_path: Path, command: Command
 ) -> None:
@@ -70,6 +70,7 @@ def test_a_search_over_sets_and_normalize_gives_the_trials_of_each_value(
         "model": {"name": "linear_svm"},
         "folds": {"scheme": "stratified_group_k_fold", "folds": 4},
     }
+    svm["cluster"] = {"concurrent_trials": 1}
     raw = sections(tmp_path, manifest, **svm) | {"training": {"seed": 0}}
     raw["search"] = {"space": str(space), "sampler": "grid", "scheduler": "none", "trials": 4}
     config = tmp_path / "sweep.yaml"

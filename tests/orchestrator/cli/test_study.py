@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from orchestrator.sweep import connection
 from tests.orchestrator.cli.conftest import Command
 from tests.support.processes import wait
 from tests.support.studies import TABLES, TINY, study_outcome, study_sections, write_study
-from tests.support.sweeps import driver
+from tests.support.sweeps import driver, give_features
 
 EPOCHS = {"svm": 1, "net": 8}
 """Epochs of a trial. `net` has two trials, and both are trained again with another seed."""
@@ -52,7 +51,11 @@ def epochs_kept(folder: Path) -> int:
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_study_that_is_killed_ends_as_one_without_a_kill(
-    tmp_path: Path, spoken: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    spoken: Path,
+    spoken_features: Path,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = tmp_path / "undisturbed"
     config, folder = write_study(whole, sections(whole, spoken)), whole / "runs/studies/toy"
@@ -64,6 +67,7 @@ def test_a_study_that_is_killed_ends_as_one_without_a_kill(
     assert costs == expected
     assert listed["fold_epochs"] == listed["fold_epochs_left"] == 3 + 48 + 3 + 24
 
+    give_features(spoken_features, whole / "runs")
     done = command("study", config)
     assert done.returncode == 0, done.stderr
     assert str(folder / "report") in done.stdout
@@ -79,7 +83,7 @@ def test_a_study_that_is_killed_ends_as_one_without_a_kill(
     killed = tmp_path / "killed"
     folder = killed / "runs/studies/toy"
     config = write_study(killed, sections(killed, spoken))
-    shutil.copytree(whole / "runs/features", killed / "runs/features")
+    give_features(spoken_features, killed / "runs")
     # Random moments of the 26 epochs, and a random time after each: at 5, 16 and 19 epochs.
     rng = np.random.default_rng(14)
     for number, moment in enumerate(sorted(rng.choice(np.arange(2, 24), 3, replace=False))):
@@ -169,8 +173,9 @@ def _check_refused(command: Command, config: Path) -> None:
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_sweep_that_fails_does_not_stop_the_others(
-    tmp_path: Path, spoken: Path, command: Command
+    tmp_path: Path, spoken: Path, spoken_features: Path, command: Command
 ) -> None:
+    give_features(spoken_features, tmp_path / "runs")
     raw = study_sections(tmp_path, spoken)
     del raw["base"]["search"]
     raw["base"]["training"] = {"epochs": 2}

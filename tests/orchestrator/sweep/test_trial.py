@@ -29,16 +29,18 @@ from orchestrator.sweep.resources import Resources
 from orchestrator.sweep.run import run
 from orchestrator.sweep.trial import _run, spaced
 from orchestrator.training.runs import fold_run
-from tests.support.sweeps import NAME, configure, outcome, sections, ser
+from tests.support.sweeps import NAME, configure, give_features, outcome, sections, ser
 
 FOLDS = ("Ses01", "Ses02", "Ses03")
 TWO_FOLDS = {"scheme": "random_repeated", "folds": 2}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, spoken_features: Path) -> Path:
     """The folder of all sweeps of this file, which share their features."""
-    return tmp_path_factory.mktemp("trials")
+    made = tmp_path_factory.mktemp("trials")
+    give_features(spoken_features, made / "runs")
+    return made
 
 
 def small(folder: Path, spoken: Path, name: str, workers: int, **changed: Any) -> Configuration:
