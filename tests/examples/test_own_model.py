@@ -47,6 +47,7 @@ def folder(tmp_path: Path) -> Path:
         "folds": {"scheme": "leave_one_speaker_out"},
         "training": {"epochs": 4, "checkpoint_every": 0, "batch_size": 4},
         "search": {"space": "space.yaml", "trials": 2},
+        "cluster": {"concurrent_trials": 1},
     }
     (tmp_path / "own/run.yaml").write_text(yaml.safe_dump(raw))
     return tmp_path / "own"

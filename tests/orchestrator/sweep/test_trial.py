@@ -32,7 +32,6 @@ from orchestrator.training.runs import fold_run
 from tests.support.sweeps import NAME, configure, give_features, outcome, sections, ser
 
 FOLDS = ("Ses01", "Ses02", "Ses03")
-TWO_FOLDS = {"scheme": "random_repeated", "folds": 2}
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +55,34 @@ def train(chosen: Configuration) -> tuple[Ledger, TrialRecord]:
     (record,) = ledger.trials()
     assert record.status == "complete", record.reason
     return ledger, record
+
+
+def split(spoken: Path) -> Path:
+    """A manifest of `spoken` with a single fold: a session for each part."""
+    header, *lines = spoken.read_text().splitlines()
+    parts = dict(zip(FOLDS, ("train", "validation", "test"), strict=True))
+    session = header.split(",").index("session")
+    rows = [f"{line},{parts[line.split(',')[session]]}" for line in lines]
+    manifest = spoken.parent / "split.csv"
+    manifest.write_text("\n".join([f"{header},split", *rows]) + "\n")
+    return manifest
+
+
+def assert_weights_fit_predictions(
+    chosen: Configuration, ledger: Ledger, record: TrialRecord
+) -> None:
+    """The recorded weights of each fold give its recorded predictions."""
+    prepared = prepare(check(chosen)[0], Storage.open(chosen.storage), lambda *_: None)
+    for fold in prepared.folds:
+        restored = fold_run(fold, prepared.dataset, chosen)
+        weights = ledger.trial_storage(record.id).read(f"fold-{fold.name}.safetensors")
+        restored.model.load_state_dict(load(weights))
+        rows = [r for r in ledger.predictions(record.id).to_pylist() if r["fold"] == fold.name]
+        np.testing.assert_allclose(
+            restored.predict(np.sort(fold.test)).exp().numpy(),
+            [[row[f"posterior_{c}"] for c in prepared.dataset.classes] for row in rows],
+            atol=1e-6,
+        )
 
 
 def test_reports_are_spaced() -> None:
@@ -113,17 +140,16 @@ def test_two_workers_for_each_fold_agree_with_one_worker_for_all(
     """
     pairs = []
     for workers in (1, 4):
-        ledger, record = train(
-            small(
-                folder,
-                spoken,
-                f"replicas-{workers}",
-                workers,
-                training={"epochs": 2, "batch_size": 15},
-                folds=TWO_FOLDS | {"selection": "held_out"},
-                model={"dropout": 0.0},
-            )
+        chosen = small(
+            folder,
+            spoken,
+            f"replicas-{workers}",
+            workers,
+            training={"epochs": 2, "batch_size": 15},
+            folds={"scheme": "random_repeated", "folds": 2, "selection": "held_out"},
+            model={"dropout": 0.0},
         )
+        ledger, record = train(chosen)
         pairs.append((ledger.folds(record.id).to_pylist(), ledger.predictions(record.id)))
     (rows, predictions), (replicated_rows, replicated_predictions) = pairs
     for row, replicated in zip(rows, replicated_rows, strict=True):
@@ -139,6 +165,7 @@ def test_two_workers_for_each_fold_agree_with_one_worker_for_all(
     names = {row["fold"] for row in tested}
     best = [max(row["ua"] for row in tested if row["fold"] == fold) for fold in names]
     assert record.score == pytest.approx(np.mean(best), abs=1e-5)
+    assert_weights_fit_predictions(chosen, ledger, record)  # both folds have their own replicas
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -149,25 +176,15 @@ def test_replicas_of_a_network_with_batch_statistics_leave_weights_that_fit_thei
     sizes = {"first_maps": 2, "maps": 2, "conv_layers": 1, "linear_size": 8, "hidden_size": 4}
     chosen = small(
         folder,
-        spoken,
+        split(spoken),
         "batch-statistics",
-        4,
-        folds=TWO_FOLDS,
+        2,
+        folds={"scheme": "corpus"},
         model={"name": "ssa_crnn_r", **sizes},
         training={"epochs": 2},
     )
     ledger, record = train(chosen)
-    prepared = prepare(check(chosen)[0], Storage.open(str(folder / "runs")), lambda *_: None)
-    fold = prepared.folds[1]
-    restored = fold_run(fold, prepared.dataset, chosen)
-    weights = ledger.trial_storage(record.id).read(f"fold-{fold.name}.safetensors")
-    restored.model.load_state_dict(load(weights))
-    rows = [r for r in ledger.predictions(record.id).to_pylist() if r["fold"] == fold.name]
-    np.testing.assert_allclose(
-        restored.predict(np.sort(fold.test)).exp().numpy(),
-        [[row[f"posterior_{c}"] for c in prepared.dataset.classes] for row in rows],
-        atol=1e-6,
-    )
+    assert_weights_fit_predictions(chosen, ledger, record)
 
 
 @pytest.mark.usefixtures("ray_cluster")
