@@ -195,7 +195,7 @@ def test_trials_fail_at_their_time_limit(spoken: Path, folder: Path) -> None:
         "endless",
         1,
         training={"epochs": 10**6, "patience": 10**6},
-        cluster={"trial_minutes": 0.1, "max_failures": 2},
+        cluster={"trial_minutes": 0.05, "max_failures": 2},
         search={"trials": 2, "scheduler": "none"},
     )
     ledger = Ledger(Storage.open(chosen.storage).child(chosen.name))
@@ -203,7 +203,7 @@ def test_trials_fail_at_their_time_limit(spoken: Path, folder: Path) -> None:
         run(*check(chosen), ledger, Narrator())
     for record in ledger.trials():
         assert record.status == "failed"
-        assert record.reason == "not finished after 0.1 minutes (cluster.trial_minutes)"
+        assert record.reason == "not finished after 0.05 minutes (cluster.trial_minutes)"
         assert record.score is None
 
 
