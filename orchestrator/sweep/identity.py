@@ -6,6 +6,7 @@ The configuration's fields declare what they decide (`orchestrator.config.sectio
 import ast
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,12 @@ def own_code(configuration: Configuration, space: Space | None = None) -> str | 
 
 def code_digest(sources: Iterable[str]) -> str:
     """One digest of the normalised syntax trees of several files, in any order."""
+    return _digest(tuple(sources))
+
+
+@lru_cache(maxsize=16)
+def _digest(sources: tuple[str, ...]) -> str:
+    """As `code_digest`. A study asks for the digests of the same files for each of its sweeps."""
     trees = (_Normalised().visit(ast.parse(source)) for source in sources)
     statements = sorted(canonical_json(form) for tree in trees for form in _form(tree.body))
     return hashlib.sha1(b"\n".join(statements)).hexdigest()[:10]
