@@ -1,4 +1,4 @@
-"""The mailbox of a slot. This module imports no torch, so its process is small and starts at once."""
+"""The mailbox of a slot. This module imports no torch, so its process is small and starts fast."""
 
 import asyncio
 from typing import Any

@@ -14,6 +14,7 @@ from orchestrator.config.sections import Configuration
 from orchestrator.data.dataset import Dataset
 from orchestrator.data.folds import Fold, make_folds
 from tests.support.small_sweep import Sweep, Sweeps, small_sweep
+from tests.support.sweeps import give_features
 
 torch.set_num_threads(1)  # as in a worker on a CPU: the order of sums changes the results
 
@@ -82,9 +83,10 @@ def folds(table: pa.Table, dataset: Dataset, configuration: Configuration) -> li
 
 
 @pytest.fixture(scope="session")
-def sweeps(tmp_path_factory: pytest.TempPathFactory, spoken: Path) -> Sweeps:
+def sweeps(tmp_path_factory: pytest.TempPathFactory, spoken: Path, spoken_features: Path) -> Sweeps:
     """A small sweep of each model on `spoken`, trained when it is first asked for."""
     storage, made = tmp_path_factory.mktemp("sweeps"), dict[str, Sweep]()
+    give_features(spoken_features, storage)
 
     def sweep(model: str) -> Sweep:
         if model not in made:

@@ -195,7 +195,7 @@ def test_trials_fail_at_their_time_limit(spoken: Path, folder: Path) -> None:
         "endless",
         1,
         training={"epochs": 10**6, "patience": 10**6},
-        cluster={"trial_minutes": 0.05, "max_failures": 2},
+        cluster={"trial_minutes": 0.05, "max_failures": 2, "concurrent_trials": 1},
         search={"trials": 2, "scheduler": "none"},
     )
     ledger = Ledger(Storage.open(chosen.storage).child(chosen.name))
