@@ -119,7 +119,7 @@ def test_a_missing_configuration_is_named(tmp_path: Path, command: Command, name
     assert_one_line(command(name, tmp_path / "gone.yaml"), 2, "gone.yaml")
 
 
-@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.usefixtures("extracted_here")
 @pytest.mark.parametrize("name", ["extract", "train", "sweep"])
 def test_a_storage_inside_a_file_is_named(
     tmp_path: Path, spoken: Path, command: Command, name: str
