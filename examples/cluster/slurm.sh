@@ -39,9 +39,9 @@ ray start --head --block --port="$port" --num-cpus="$cpus" --num-gpus="$gpus" \
   --dashboard-host=127.0.0.1 --dashboard-port="${SER_DASHBOARD_PORT:-8265}" \
   --temp-dir="${SER_TEMP:-/tmp/ray-$SLURM_JOB_ID}" --disable-usage-stats &
 ray=$!
-until ray health-check --address="$head:$port" 2> /dev/null; do
+until (: < "/dev/tcp/$head/$port") 2> /dev/null; do  # until the head listens
   kill -0 "$ray" || exit 1  # Ray ended, and has printed the reason
-  sleep 1
+  sleep 0.2
 done
 if ((nodes > 1)); then
   srun --nodes=$((nodes - 1)) --ntasks=$((nodes - 1)) --cpus-per-task="$cpus" --exclude="$head" \

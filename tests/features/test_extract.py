@@ -1,4 +1,7 @@
-"""Extraction in real processes: it resumes, it is exact, and it names each failed utterance."""
+"""Extraction: it resumes, it is exact, and it names each failed utterance.
+
+Tests of what is in the storage extract in this process, because the start of others takes seconds.
+"""
 
 import dataclasses
 import hashlib
@@ -27,7 +30,7 @@ from features.shards import read_index
 from features.storage import Storage
 from features.store import FeatureStore, check_errors
 from tests.support.encoders import usable
-from tests.support.extraction import CONFIG, run, samples_of
+from tests.support.extraction import CONFIG, here, run, samples_of
 from tests.support.signals import tone
 
 
@@ -98,7 +101,7 @@ class TestExtraction:
     def test_the_division_of_the_work_changes_no_bit(self, copy: Manifest, tmp_path: Path) -> None:
         one, _ = run(copy, tmp_path / "store")
         half = Manifest(copy.table.slice(5, 4), copy.root)
-        run(half, tmp_path / "two", workers=1)
+        run(half, tmp_path / "two", compute=here)
         two, calls = run(copy, tmp_path / "two")
         assert len(calls) == 8
         assert len(shards(tmp_path / "two")) > len(shards(tmp_path / "store"))
@@ -115,7 +118,7 @@ class TestExtraction:
         lost.unlink()  # as if the run had been killed before
         cut.write_bytes(cut.read_bytes()[:-100])
         torn.write_bytes(b"PAR1" + b"\0" * 500 + b"PAR1")
-        second, calls = run(copy, tmp_path / "store")
+        second, calls = run(copy, tmp_path / "store", compute=here)
         assert [call[1] for call in calls] == [12] * 12
         np.testing.assert_array_equal(raw(second, copy), want)
         assert len(list((tmp_path / "store").rglob("*.damaged-*"))) == 2
@@ -131,13 +134,13 @@ class TestExtraction:
             shard.write_bytes(bytes(data))
 
         flip()
-        second, calls = run(copy, tmp_path / "store")
+        second, calls = run(copy, tmp_path / "store", compute=here)
         assert len(calls) == 4
         np.testing.assert_array_equal(raw(second, copy), want)
         flip()  # while the store is open
         with pytest.raises(FeatureError, match="damaged: run the extraction again"):
             raw(second, copy)
-        third, calls = run(copy, tmp_path / "store")
+        third, calls = run(copy, tmp_path / "store", compute=here)
         assert len(calls) == 4
         np.testing.assert_array_equal(raw(third, copy), want)
 
@@ -146,7 +149,7 @@ class TestExtraction:
         changed = Path(copy.root) / "s0_u0.wav"
         soundfile.write(changed, tone(0.9), 16_000)
         os.utime(Path(copy.root) / "s0_u1.wav", (1, 1))
-        second, calls = run(copy, tmp_path / "store")
+        second, calls = run(copy, tmp_path / "store", compute=here)
         assert len(calls) == 2
         part = Manifest(copy.table.slice(1), copy.root)
         assert copy.table["id"][0].as_py() == "s0_u0"
@@ -161,11 +164,12 @@ class TestExtraction:
     def test_the_fingerprint_does_not_depend_on_the_path(
         self, copy: Manifest, tmp_path: Path
     ) -> None:
-        here, _ = run(copy, tmp_path / "store")
+        first, _ = run(copy, tmp_path / "store")
         moved = Path(copy.root).rename(tmp_path / "elsewhere")
-        there, calls = run(Manifest(copy.table, str(moved)), tmp_path / "store")
+        there = Manifest(copy.table, str(moved))
+        second, calls = run(there, tmp_path / "store", compute=here)
         assert len(calls) == 12
-        assert here.load(copy, CONFIG).fingerprint == there.load(copy, CONFIG).fingerprint
+        assert first.load(copy, CONFIG).fingerprint == second.load(copy, CONFIG).fingerprint
 
     def test_corpora_with_equal_names_sizes_and_times_are_separate(
         self, copy: Manifest, tmp_path: Path
@@ -179,7 +183,8 @@ class TestExtraction:
             os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
             assert path.stat().st_size == before.st_size
         first, _ = run(copy, tmp_path / "store")
-        second, calls = run(Manifest(copy.table, str(louder)), tmp_path / "store")
+        other = Manifest(copy.table, str(louder))
+        second, calls = run(other, tmp_path / "store", compute=here)
         assert len(calls) == 12
         assert not np.array_equal(raw(first, copy), raw(second, copy))
 
@@ -216,10 +221,10 @@ class TestExtraction:
             assert any(name in line and words in line for line in str(caught.value).splitlines())
         check_errors(store, EmobaseConfig(max_errors=len(bad) + 1))
         # Only the missing file is tried again.
-        _, calls = run(manifest, tmp_path / "store")
+        _, calls = run(manifest, tmp_path / "store", compute=here)
         assert calls == [(1, 1, "missing: missing")]
         soundfile.write(root / "missing.wav", tone(), 16_000)
-        store, calls = run(manifest, tmp_path / "store")
+        store, calls = run(manifest, tmp_path / "store", compute=here)
         assert calls == [(1, 1, None)]
         assert len(store.errors()) == len(bad)
 
@@ -232,7 +237,7 @@ class TestExtraction:
             f"dead.wav,s,x\nA.WAV,s,x\n{tmp_path}/gone.wav,t,x\n"
         )
         manifest = read_manifest(str(root / "m.csv"))
-        store, calls = run(manifest, tmp_path / "store")
+        store, calls = run(manifest, tmp_path / "store", compute=here)
         features = store.load(manifest, EmobaseConfig(normalize="none"))
         assert features.ids == ["a", "b", "c"]
         frames = np.split(features.frames, features.offsets[1:-1])
@@ -246,11 +251,11 @@ class TestExtraction:
         assert reasons["gone"] == "missing"
         failed = [f"{name}: {reason}" for name, reason in reasons.items()]
         assert [call[2] for call in calls] == [*failed, None, None, None]
-        _, calls = run(manifest, tmp_path / "store")
+        _, calls = run(manifest, tmp_path / "store", compute=here)
         assert [call[2] for call in calls] == failed  # nothing is extracted again
         corpus = dataclasses.replace(manifest, own=False)
         with pytest.raises(ValueError, match="not a name inside"):
-            run(corpus, tmp_path / "store")
+            run(corpus, tmp_path / "store", compute=here)
 
     def test_segments_of_one_file(self, root: Path, tmp_path: Path) -> None:
         soundfile.write(root / "long.wav", tone(70), 16_000)
@@ -262,7 +267,7 @@ class TestExtraction:
             "end": [1.0, 2.0, 3.5, None],
         }
         manifest = Manifest(normalise(pa.table(columns)), str(root))
-        store, _ = run(manifest, tmp_path / "store")
+        store, _ = run(manifest, tmp_path / "store", compute=here)
         features = store.load(manifest, EmobaseConfig(pool=1))
         assert np.diff(features.offsets).tolist() == [99, 99, 149, 2500]
         assert features.cut == {"long_0.000_end": 6999}
@@ -285,7 +290,7 @@ class TestExtraction:
         (folder / "speaker=s").write_bytes(b"a file instead of a folder")
         storage = dataclasses.replace(Storage.open(str(tmp_path / "store")), waits=())
         with pytest.raises(StorageError, match=r"cannot write .*speaker=s.*: File exists"):
-            extract(manifest_of(root, ["a.wav"], ["s"]), CONFIG, storage)
+            extract(manifest_of(root, ["a.wav"], ["s"]), CONFIG, storage, compute=here)
 
     def test_real_speech(self, nemo: Path, tmp_path: Path) -> None:
         manifest = read_manifest(str(nemo / "manifest.csv"))

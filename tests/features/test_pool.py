@@ -17,7 +17,7 @@ import soundfile
 from features.errors import FeatureError
 from features.manifest import Manifest, normalise
 from features.sets.logmel3d import LogMelConfig
-from tests.support.extraction import Crashing, Failing, run
+from tests.support.extraction import Crashing, Failing, here, run
 from tests.support.signals import noise
 
 CONFIG = LogMelConfig()
@@ -66,7 +66,7 @@ def test_any_number_of_workers_writes_the_same_files(
 def test_a_batch_whose_worker_crashed_is_computed_again(
     manifest: Manifest, tmp_path: Path, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(manifest, tmp_path / "whole", 2, CONFIG)
+    run(manifest, tmp_path / "whole", config=CONFIG, compute=here)
     monkeypatch.setattr("features.extract.Extractor", Crashing)
     (tmp_path / "audio" / "crash").write_text(f"b1.wav {times}")
     _, calls = run(manifest, tmp_path / "store", 3, CONFIG)
@@ -98,7 +98,8 @@ def test_recordings_that_always_crash_a_worker_are_named(
         run(manifest, tmp_path / "store", workers, CONFIG)
     assert (tmp_path / "audio" / "crashes").read_text() == "xxxx"
     monkeypatch.undo()
-    _, calls = run(manifest, tmp_path / "store", workers, CONFIG)  # finished batches are kept
+    # Finished batches are kept.
+    _, calls = run(manifest, tmp_path / "store", config=CONFIG, compute=here)
     assert 0 < len(calls) <= 28 - kept
     assert len(content(tmp_path / "store")) == 5
 
@@ -153,7 +154,7 @@ def script(tmp_path: Path, manifest: Manifest, patch: str = "") -> subprocess.Po
 
 
 def test_a_script_needs_no_guard_and_its_folder_no_care(manifest: Manifest, tmp_path: Path) -> None:
-    run(manifest, tmp_path / "whole", 1, CONFIG)
+    run(manifest, tmp_path / "whole", config=CONFIG, compute=here)
     process = script(tmp_path, manifest)
     out, err = process.communicate(timeout=300)
     assert (process.returncode, out, err) == (0, "started\ndone\n", "")

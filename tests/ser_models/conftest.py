@@ -98,12 +98,16 @@ def build() -> Callable[..., EmotionModel]:
 def turns() -> Callable[..., list[Padded]]:
     """Make four current turns for a model and their two context turns, padded."""
 
-    def padded_turns(name: str, extra: tuple[int, int, int] = (0, 0, 0)) -> list[Padded]:
+    def padded_turns(
+        name: str,
+        extra: tuple[int, int, int] = (0, 0, 0),
+        lengths: tuple[list[int], list[int], list[int]] = LENGTHS,
+    ) -> list[Padded]:
         torch.manual_seed(0)
         features = MODELS[name].features
-        dims, lengths = DIMS[features], LENGTHS
+        dims = DIMS[features]
         if MODELS[name].reads == "vector":  # a vector for each turn
-            lengths = ([1] * 4, *LENGTHS[1:])
+            lengths = ([1] * 4, *lengths[1:])
         return [
             _padded(torch.randn(4, max(row), dims), row, frames)
             for row, frames in zip(lengths, extra, strict=True)

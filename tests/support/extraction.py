@@ -46,14 +46,17 @@ def samples_of(root: str, file: str) -> np.ndarray:
     return audio.decode(audio.fetch(Storage.open(root), file))
 
 
+def here(
+    extractor: Extractor, batches: list[list[Row]], workers: int | None = None
+) -> Iterator[Status]:
+    """Extract in this process: to start others takes longer than a small corpus."""
+    for batch in batches:
+        yield from extractor(batch)
+
+
 def run_without_ray(manifest: Manifest, storage: Storage, config: FeatureConfig) -> FeatureStore:
     """As `features.extract.extract`, in this process instead of a pool."""
-
-    def compute(extractor: Extractor, batches: list[list[Row]], _: object) -> Iterator[Status]:
-        for batch in batches:
-            yield from extractor(batch)
-
-    return extract(manifest, config, storage, compute=compute)
+    return extract(manifest, config, storage, compute=here)
 
 
 class Crashing(Extractor):

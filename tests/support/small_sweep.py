@@ -3,12 +3,10 @@
 The corpus has labelled utterances only, so a test part has the same rows as its files.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from features.extractor import Extractor, Status
-from features.shards import Row
 from features.storage import Storage
 from orchestrator.config.parsing import parse
 from orchestrator.data.prepare import Prepared, feature_files, plan_folds, prepare
@@ -16,20 +14,13 @@ from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import Proposal, SweepRecord
 from ser_models import MODELS
 from tests.support.encoders import shared_encoder
+from tests.support.extraction import here
 from tests.support.made_sweep import CLASSES, sweep_fields
 from tests.support.training import TRIAL, cross_validated, small
 
 Sweep = tuple[Path, Prepared]
 Sweeps = Callable[[str], Sweep]
 """From the name of a model to its sweep."""
-
-
-def here(
-    extractor: Extractor, batches: list[list[Row]], workers: int | None = None
-) -> Iterator[Status]:
-    """Extract in this process: starting others takes longer than this small corpus."""
-    for batch in batches:
-        yield from extractor(batch)
 
 
 def small_sweep(

@@ -16,11 +16,14 @@ import psutil
 import pytest
 import yaml
 
+import orchestrator
 from features.storage import Storage
+from orchestrator.data.prepare import plan_folds, prepare
 from orchestrator.ledger.ledger import Ledger
-from tests.support.clusters import ALONE, EXAMPLES, Head, Machine, give_token, head, machine
+from tests.support.clusters import ALONE, BIN, EXAMPLES, Head, Machine, give_token, head, machine
+from tests.support.extraction import here
 from tests.support.processes import free_port, wait
-from tests.support.sweeps import NAME, configure, ser
+from tests.support.sweeps import NAME, configure
 
 OWN = EXAMPLES.parent / "own_model"
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -45,8 +48,8 @@ def config(tmp_path: Path, spoken: Path) -> Path:
 @pytest.fixture
 def extracted(config: Path) -> Path:
     """The same sweep, with its features in the storage: Ray Data takes long to start."""
-    done = ser("extract", config)
-    assert done.returncode == 0, done.stderr
+    loaded = orchestrator.load(str(config))
+    prepare(plan_folds(loaded), Storage.open(loaded.storage), lambda *_: None, here)
     return config
 
 
@@ -311,6 +314,9 @@ def test_the_slurm_script_is_requeued_before_its_time_limit_and_resumes(
             'while [[ $1 == --* ]]; do echo "$1" >> ../srun.log; shift; done\n'
             f'cd .. && exec "$@" {ALONE}',
         )
+        # A head without its dashboard, which takes longer to start than all the rest of this test.
+        start_head = '[[ "$1 $2" == "start --head" ]] && set -- "$@" --include-dashboard=false'
+        node.program("ray", f'{start_head}\nexec {BIN}/ray "$@"')
         node.program("scontrol", 'echo "$@" >> ../scontrol.log')
         node.program("hostname", "echo not the name of the node")
         environment = node.environment(
