@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.support.processes import free_port, wait
+from tests.support.processes import alive, free_port, wait
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "cluster"
@@ -69,7 +69,7 @@ class Machine:
         path.chmod(0o755)
 
     def processes(self) -> list[psutil.Process]:
-        """All processes with this machine's environment, and their children."""
+        """All living processes with this machine's environment, and their children."""
         mark = str(self.folder / "ray")
         matches: set[psutil.Process] = set()
         for process in psutil.process_iter():
@@ -79,22 +79,21 @@ class Machine:
                     matches |= {process, *process.children(recursive=True)}
             except psutil.Error:
                 continue
-        return list(matches)
+        return [process for process in matches if alive(process)]
 
     def stop(self) -> None:
         """Kill all processes of this machine."""
 
         def killed_all() -> bool:
-            alive = self.processes()
-            for process in alive:
+            left = self.processes()
+            for process in left:
                 try:
                     process.kill()
                 except psutil.NoSuchProcess:
                     continue
-            psutil.wait_procs(alive, timeout=5)
-            return not alive
+            return not left
 
-        wait(killed_all)
+        wait(killed_all, load=0.5)  # a tenth would be a second, because it reads all processes
 
 
 Done = subprocess.CompletedProcess[str]

@@ -46,6 +46,14 @@ def kill(process: psutil.Process) -> None:
             continue
 
 
+def alive(process: psutil.Process) -> bool:
+    """Whether a process runs. One that ended, but that its parent has not read yet, does not."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def named(process: psutil.Process, title: str) -> list[psutil.Process]:
     """Return Ray's processes below `process` whose title, as `ps` shows it, starts with `title`."""
     matches = []
