@@ -13,7 +13,17 @@ from pathlib import Path
 
 PACKAGES = ("features", "orchestrator", "search_spaces", "ser_models")
 LIBRARIES = (
-    *("jinja2", "librosa", "numpy", "opensmile", "optuna", "plotly", "pyarrow", "pydantic", "ray"),
+    *(
+        "audioread",
+        "jinja2",
+        "numpy",
+        "opensmile",
+        "optuna",
+        "plotly",
+        "pyarrow",
+        "pydantic",
+        "ray",
+    ),
     *("rich", "safetensors", "scipy", "sklearn", "soxr", "torch", "typer", "yaml"),
 )
 """Packages that this program imports. A script of one of these names is not the library."""

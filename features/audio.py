@@ -127,7 +127,7 @@ def decode(
     """Decode the segment from `start` to `end` (seconds; None: the limits of the file).
 
     Returns (n,) float32 at 16 kHz: channels are averaged, soxr converts other sample rates.
-    libsndfile reads the file; librosa's fallback reads other formats if their decoders are
+    libsndfile reads the file; audioread reads other formats if their decoders are
     installed. A header that names no length is repaired.
 
     Raises AudioError if the file is not audio, is truncated, or holds more samples than its header
@@ -262,18 +262,20 @@ def _bounds(start: float, end: float | None, total: int, rate: int) -> tuple[int
 
 
 def _decode_other(name: str, data: bytes) -> tuple[np.ndarray, int]:
-    """Decode a format that libsndfile cannot read, by librosa (audioread and its decoders).
+    """Decode a format that libsndfile cannot read, by the decoders that audioread finds.
 
     Text is refused, because decoders read playlists and open the files that these name.
     """
     if not set(data[:1024]) & _BINARY:
         raise AudioError("not audio that can be decoded: the file is text")
-    import librosa
-
     with _copy(name, data) as path, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # of modules that Python will remove
         try:
-            samples, rate = librosa.load(path, sr=None, mono=False)
+            import audioread
+
+            with audioread.audio_open(path) as audio:
+                rate, channels = audio.samplerate, audio.channels
+                samples = np.frombuffer(b"".join(audio), "<i2").reshape(-1, channels)
         except Exception as error:  # decoders raise errors of any type
             kind = needs_ffmpeg(data)
             if kind is not None and shutil.which("ffmpeg") is None:
@@ -282,4 +284,4 @@ def _decode_other(name: str, data: bytes) -> tuple[np.ndarray, int]:
                     "or convert the file to FLAC or WAV"
                 ) from error
             raise AudioError("not audio that can be decoded") from error
-    return np.atleast_2d(samples).T, int(rate)
+    return samples.astype(np.float32) / 2**15, int(rate)

@@ -15,7 +15,7 @@ from search_spaces import SpaceError
 from tests.support.sweeps import sections
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "iaan.yaml"
-HEAVY = ("torch", "ray", "sklearn", "librosa")
+HEAVY = ("torch", "ray", "sklearn")
 
 
 def test_the_surface_is_sorted_and_documented() -> None:
