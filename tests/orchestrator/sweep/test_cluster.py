@@ -329,29 +329,29 @@ def test_the_slurm_script_is_requeued_before_its_time_limit_and_resumes(
             SER_TEMP=str(node.folder / "ray" / "17"),
         )
 
+        log = node.folder / "job.log"  # not a pipe: processes that a job leaves behind keep it open
+
         def start() -> psutil.Popen:
-            return psutil.Popen(
-                ["bash", str(EXAMPLES / "slurm.sh"), str(extracted)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env=environment,
-                cwd=node.folder / "bin",
-            )
+            with log.open("w") as output:
+                return psutil.Popen(
+                    ["bash", str(EXAMPLES / "slurm.sh"), str(extracted)],
+                    stdout=output,
+                    stderr=output,
+                    env=environment,
+                    cwd=node.folder / "bin",
+                )
 
         first, runs = start(), tmp_path / "runs"
-        assert wait(lambda: list(runs.rglob("sweep.json")), first), first.communicate()[0]
+        assert wait(lambda: list(runs.rglob("sweep.json")), first), log.read_text()
         assert complete(tmp_path) == 0
         written = {path: path.stat().st_mtime_ns for path in runs.rglob("*.parquet")}
         first.send_signal(signal.SIGUSR1)  # Slurm sends it two minutes before the time limit
-        output = first.communicate(timeout=60)[0]
-        assert first.returncode == 0, output
+        assert first.wait(timeout=60) == 0, log.read_text()
         assert (node.folder / "scontrol.log").read_text() == "requeue 17\n"
         node.stop()  # Slurm kills all processes that a job leaves behind
 
         second = start()
-        output = second.communicate(timeout=300)[0]
-        assert second.returncode == 0, output
+        assert second.wait(timeout=300) == 0, log.read_text()
         assert complete(tmp_path) == 1
         assert all(path.stat().st_mtime_ns == time for path, time in written.items())
         assert "--exclude=127.0.0.1" in (node.folder / "srun.log").read_text()
