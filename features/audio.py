@@ -269,10 +269,10 @@ def _decode_other(name: str, data: bytes) -> tuple[np.ndarray, int]:
     if not set(data[:1024]) & _BINARY:
         raise AudioError("not audio that can be decoded: the file is text")
     with _copy(name, data) as path, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of modules that Python will remove
-        try:
-            import audioread
+        warnings.simplefilter("ignore")  # hide warnings about modules that Python will remove
+        import audioread
 
+        try:
             with audioread.audio_open(path) as audio:
                 rate, channels = audio.samplerate, audio.channels
                 samples = np.frombuffer(b"".join(audio), "<i2").reshape(-1, channels)

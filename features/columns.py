@@ -1,7 +1,7 @@
 """Arrow arrays of Python values.
 
 pyarrow's own function, `pa.array`, imports pandas at its first call. That takes 0.3 s in each
-process that extracts features, and no other part of the extraction needs pandas.
+process that extracts features. Extraction by a manifest does not need pandas otherwise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,8 @@ import pyarrow as pa
 def arrow_column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """Make an array of numbers, texts, or lists of numbers, any of which may be None.
 
+    The values must have the type already: numbers are not checked.
+
     Raises ArrowInvalid if the texts or the lists are too long for one array (2**31 - 1 elements).
     """
     known = np.array([value is not None for value in values], bool)
@@ -24,19 +26,17 @@ def arrow_column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         numbers[known] = present
         return pa.Array.from_buffers(kind, len(values), [valid, pa.py_buffer(numbers)])
     texts = pa.types.is_string(kind)
-    inner = pa.uint8() if texts else kind.value_type
-    if texts:
-        present = [np.frombuffer(text.encode(), np.uint8) for text in present]
-    parts = [np.asarray(part, inner.to_pandas_dtype()) for part in present]
+    dtype = None if texts else kind.value_type.to_pandas_dtype()
+    parts = [part.encode() if texts else np.asarray(part, dtype) for part in present]
     lengths = np.zeros(len(values) + 1, np.int64)
     lengths[1:][known] = [len(part) for part in parts]
     ends = pa.py_buffer(np.cumsum(lengths))
     offsets = pa.Array.from_buffers(pa.int64(), len(lengths), [None, ends]).cast(pa.int32())
-    joined = np.concatenate([np.zeros(0, inner.to_pandas_dtype()), *parts])
     if texts:
-        buffers = [valid, offsets.buffers()[1], pa.py_buffer(joined)]
+        buffers = [valid, offsets.buffers()[1], pa.py_buffer(b"".join(parts))]
         return pa.Array.from_buffers(kind, len(values), buffers)
-    elements = pa.Array.from_buffers(inner, len(joined), [None, pa.py_buffer(joined)])
+    joined = np.concatenate([np.zeros(0, dtype), *parts])
+    elements = pa.Array.from_buffers(kind.value_type, len(joined), [None, pa.py_buffer(joined)])
     buffers = [valid, offsets.buffers()[1]]
     return pa.Array.from_buffers(kind, len(values), buffers, children=[elements])
 

@@ -15,7 +15,7 @@ from features.absences import explain
 from features.extractor import Extractor, Status
 from features.manifest import Manifest
 from features.sets import FeatureConfig
-from features.shards import Key, Row, read_index
+from features.shards import Entry, Key, Row, read_index
 from features.storage import Storage
 from features.store import FeatureStore
 
@@ -86,13 +86,17 @@ def extract(
         keys = {row["id"]: Key.of(row) for row in todo}
         failed: dict[str, str] = {}
         status = compute(Extractor(config, recordings, shards), _batches(todo), workers)
+        made: dict[Key, Entry] = {}
         for done, (utterance, error, entry) in enumerate(status, start=len(unread) + 1):
             if entry:
-                index[keys[utterance]] = entry
+                made[keys[utterance]] = entry
             elif error:
                 failed[utterance] = error
             progress(done, total, f"{utterance}: {error}" if error else None)
         unread |= failed
+        # A worker of another node may have written to a disk that this process does not see.
+        seen = set(shards.list(recursive=True))
+        index |= {key: entry for key, entry in made.items() if entry.shard in seen}
     return FeatureStore(shards, config.name, extraction_hash(config), rows, index, unread)
 
 

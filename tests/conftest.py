@@ -45,7 +45,7 @@ def ray_cluster() -> Iterator[None]:
             logging_level="error",
             log_to_driver=False,
             # Trials and actors of Ray Data start processes of their own, so Ray's first ones would
-            # only cost their imports.
+            # only import libraries and stay unused.
             _system_config={"prestart_worker_first_driver": False},
         )
     yield

@@ -39,7 +39,9 @@ ray start --head --block --port="$port" --num-cpus="$cpus" --num-gpus="$gpus" \
   --dashboard-host=127.0.0.1 --dashboard-port="${SER_DASHBOARD_PORT:-8265}" \
   --temp-dir="${SER_TEMP:-/tmp/ray-$SLURM_JOB_ID}" --disable-usage-stats &
 ray=$!
-until (: < "/dev/tcp/$head/$port") 2> /dev/null; do  # until the head listens
+# The first check is quick, but any program may listen there.
+until (: < "/dev/tcp/$head/$port") 2> /dev/null &&
+  ray health-check --address="$head:$port" 2> /dev/null; do
   kill -0 "$ray" || exit 1  # Ray ended, and has printed the reason
   sleep 0.2
 done

@@ -96,7 +96,9 @@ def _extraction(raw: Any) -> Extraction:
     registry.allow_named(raw)
     features = feature_set_of(raw, _choice(raw, "model", "name", None))
     options = registry.feature_set(features)
-    kind = create_model(f"extraction of {features}", __base__=Extraction, features=(options, ...))
+    unread = Configuration.model_fields.keys() - Extraction.model_fields.keys()
+    fields: dict[str, Any] = {"features": (options, ...), **dict.fromkeys(unread, (Any, None))}
+    kind = create_model(f"extraction of {features}", __base__=Extraction, **fields)
     return validate(kind, {"features": {}, **raw})
 
 

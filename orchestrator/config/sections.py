@@ -343,11 +343,9 @@ class Configuration(Section):
 class Extraction(Section):
     """The sections that the extraction reads: they decide which features a run reads.
 
-    Other sections are not looked at, nor is `model` beyond its name. A check of its keys would
-    import PyTorch, which takes over a second.
+    Other sections are not read. Of `model`, only the name is read: a check of its keys would import
+    PyTorch, which takes over a second.
     """
-
-    model_config = ConfigDict(extra="ignore")
 
     corpus: TrainingCorpus
     features: FeatureConfig

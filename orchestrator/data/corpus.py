@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.columns import arrow_column
 from features.context import Indices
 from features.errors import ManifestError
 from features.manifest import Manifest, Problem
@@ -55,7 +56,7 @@ def read_corpus(corpus: CorpusConfig) -> Corpus:
             )
         occurring = Counter(table[column].drop_null().to_pylist())
         doubts += only_doubts(column, values, occurring)
-        table = table.filter(pc.is_in(table[column], pa.array(values, pa.string())))
+        table = table.filter(pc.is_in(table[column], arrow_column(values, pa.string())))
         if not len(table):
             raise ConfigError(
                 f"corpus.only: no row has {column} {' or '.join(values)}. Values that occur: "

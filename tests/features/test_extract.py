@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,7 @@ import soundfile
 
 from features.errors import FeatureError, StorageError
 from features.extract import EXTRACTION_VERSION, extract, extraction_hash, shards_folder
-from features.extractor import Extractor
+from features.extractor import Extractor, Status
 from features.manifest import Manifest, normalise, read_manifest
 from features.recordings import Recordings
 from features.sets import EXTRACTED, FEATURES
@@ -82,6 +83,21 @@ def root(tmp_path: Path) -> Path:
 
 
 class TestExtraction:
+    def test_shards_that_a_worker_wrote_elsewhere_are_not_in_the_store(
+        self, root: Path, tmp_path: Path
+    ) -> None:
+        """As a node of a cluster does if the storage is a folder of its own disk."""
+        manifest = corpus(root, speakers=1, each=2)
+
+        def elsewhere(extractor: Extractor, batches: list, workers: int | None) -> Iterator[Status]:
+            extractor.shards = Storage.open(str(tmp_path / "other"))
+            return here(extractor, batches)
+
+        store, _ = run(manifest, tmp_path / "store", compute=elsewhere)
+        reasons = [reason for *_, reason in store.errors()]
+        assert reasons == ["its features are not in the store"] * 2
+        assert shards(tmp_path / "other")
+
     def test_values_are_those_of_the_file(
         self, extracted: tuple[Path, pa.Table, list], copy: Manifest, tmp_path: Path
     ) -> None:

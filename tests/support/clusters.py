@@ -93,7 +93,8 @@ class Machine:
                     continue
             return not left
 
-        wait(killed_all, load=0.5)  # a tenth would be a second, because it reads all processes
+        # A check reads all processes, so with the default load the pause would be a second.
+        wait(killed_all, load=0.5)
 
 
 Done = subprocess.CompletedProcess[str]

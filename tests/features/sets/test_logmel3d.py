@@ -19,9 +19,9 @@ def chirp(low: float, high: float, seconds: float = 2.0) -> np.ndarray:
 
 
 def by_others(samples: np.ndarray) -> np.ndarray:
-    """The same definition by transformers and SciPy, in float64: (frames, 120).
+    """The same definition by transformers and SciPy: (frames, 120).
 
-    Not by librosa, whose import compiles functions for half a minute if they are not cached.
+    transformers computes in float64, and rounds the spectrum to complex64.
     """
     from scipy.signal import savgol_filter
     from transformers.audio_utils import mel_filter_bank, spectrogram, window_function

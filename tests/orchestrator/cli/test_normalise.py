@@ -51,7 +51,7 @@ def test_report_says_that_a_score_below_chance_is_wrong(tmp_path: Path, command:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.usefixtures("ray_cluster", "extracted_here")
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_search_over_sets_and_normalize_gives_the_trials_of_each_value(
     tmp_path: Path, command: Command
 ) -> None:

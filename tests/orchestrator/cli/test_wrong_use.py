@@ -114,6 +114,15 @@ def test_a_file_that_is_no_configuration_is_refused(
     assert_one_line(command(name, config), 2, part)
 
 
+@pytest.mark.parametrize("name", ["extract", "train", "sweep"])
+def test_a_misspelt_section_is_refused(
+    tmp_path: Path, spoken: Path, command: Command, name: str
+) -> None:
+    config = configure(tmp_path, spoken)
+    done = command(name, config, "--set", "storag=elsewhere")
+    assert_one_line(done, 2, "storag: unknown key; did you mean storage?")
+
+
 @pytest.mark.parametrize("name", ["corpus", "extract", "train", "sweep", "study"])
 def test_a_missing_configuration_is_named(tmp_path: Path, command: Command, name: str) -> None:
     assert_one_line(command(name, tmp_path / "gone.yaml"), 2, "gone.yaml")
