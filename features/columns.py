@@ -27,7 +27,7 @@ def arrow_column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         return pa.Array.from_buffers(kind, len(values), [valid, pa.py_buffer(numbers)])
     texts = pa.types.is_string(kind)
     dtype = None if texts else kind.value_type.to_pandas_dtype()
-    parts = [part.encode() if texts else np.asarray(part, dtype) for part in present]
+    parts: list[Any] = [part.encode() if texts else np.asarray(part, dtype) for part in present]
     lengths = np.zeros(len(values) + 1, np.int64)
     lengths[1:][known] = [len(part) for part in parts]
     ends = pa.py_buffer(np.cumsum(lengths))
