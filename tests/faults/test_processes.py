@@ -147,7 +147,12 @@ def test_nodes_are_killed_and_a_new_node_joins(
                 killed += 1
             cluster.add_node(num_cpus=2)
             wait(lambda: driver.poll() is not None)
-            assert driver.returncode == 0, place.log.read_text()
+        if driver.returncode:
+            # On a busy machine, Ray may take the driver's own node for dead, and end the driver
+            # without a message. The user then runs the same command again.
+            assert driver.returncode == 1, place.log.read_text()
+            assert "Traceback" not in place.log.read_text(), place.log.read_text()
+            place.finish(config)
     finally:
         cluster.shutdown()
     lost = place.lost(reference, finished)
