@@ -9,6 +9,7 @@ import pytest
 from features.storage import Storage
 from tests.support.faults import Faults, Place, Reference
 from tests.support.processes import kill, wait
+from tests.support.sweeps import NAME
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1500)]
 
@@ -71,24 +72,29 @@ def test_checkpoints_are_damaged_and_the_number_of_workers_changes_after_kills(
 ) -> None:
     """Two files of each newest checkpoint are damaged: training resumes from an earlier one."""
     chance = random.Random(place.kind)
-    place.start_from(reference, trials=1)
-    trials = place.ledger.storage.child("trials")
-    finished: dict[str, bytes] = {}
     kinds = itertools.cycle(DAMAGE.values())
     damaged, kills = 0, 0
-    for workers in (2, 1):
-        config = place.configure(cluster={"workers_per_trial": workers})
-        known = set(place.checkpoints())
-        with place.driver(config) as driver:
-            assert wait(lambda: set(place.checkpoints()) - known, driver)  # noqa: B023
-            kill(driver)
-            kills += 1
-        finished |= place.records()
-        for folder in place.checkpoints():
-            files = [name for name in trials.list(folder) if ".damaged-" not in name]
-            for file in chance.sample(files, 2):
-                trials.write(file, next(kinds)(trials.read(file), chance))
-                damaged += 1
+    for _ in range(5):  # a quick trial may end, and delete its checkpoints, before its process ends
+        if kills:
+            Storage.open(place.root).delete(NAME)
+        place.start_from(reference, trials=1)
+        trials = place.ledger.storage.child("trials")
+        finished: dict[str, bytes] = {}
+        for workers in (2, 1):
+            config = place.configure(cluster={"workers_per_trial": workers})
+            known = set(place.checkpoints())
+            with place.driver(config) as driver:
+                assert wait(lambda: set(place.checkpoints()) - known, driver)  # noqa: B023
+                kill(driver)
+                kills += 1
+            finished |= place.records()
+            for folder in place.checkpoints():
+                files = [name for name in trials.list(folder) if ".damaged-" not in name]
+                for file in chance.sample(files, 2):
+                    trials.write(file, next(kinds)(trials.read(file), chance))
+                    damaged += 1
+        if damaged:
+            break
     place.finish(place.configure(cluster={"workers_per_trial": 2}))
     lost = place.lost(reference, finished)
     faults.note("checkpoint damaged after a kill", place, damaged, lost)
