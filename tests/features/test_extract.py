@@ -1,6 +1,6 @@
 """Extraction: it resumes, it is exact, and it names each failed utterance.
 
-Tests of what is in the storage extract in this process, because the start of others takes seconds.
+Tests of the storage's content extract in this process, because other processes start slowly.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Where the node of a trial keeps the frames, and what happens if the node has no room for them."""
+"""The folder of a node for the frames of its trials, and the error if its disk is too small."""
 
 import dataclasses
 from pathlib import Path
