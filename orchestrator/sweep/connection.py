@@ -45,7 +45,7 @@ def cluster() -> Iterator[bool]:
             check_workers()
         yield not address
     finally:
-        ray.shutdown()
+        ray_compat.shutdown()
 
 
 class Connection(ExitStack):

@@ -7,6 +7,7 @@ tests/orchestrator/sweep/test_ray_compat.py fails when a workaround is no longer
 be tested.
 """
 
+import gc
 import os
 import secrets
 import socket
@@ -197,6 +198,24 @@ def end_failed_start(error: Exception) -> str | None:
             node.kill_all_processes(check_alive=False, allow_graceful=True, wait=True)
             return str(node.get_logs_dir_path())
     return None
+
+
+def shutdown() -> None:
+    """End the connection to Ray without garbage collection meanwhile.
+
+    If another thread frees a reference to one of Ray's objects while `ray.shutdown` takes the core
+    down, the core ends this process with status 1 and without a message (ray-project/ray#19115).
+    The collector runs in any thread, and errors of lost nodes leave such references in cycles.
+    """
+    import ray
+
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def check_head_listens(address: str) -> None:
