@@ -5,6 +5,7 @@
 Imports only what an earlier commit of this repository has too.
 """
 
+import dataclasses
 import json
 import pickle
 import statistics
@@ -33,7 +34,8 @@ def main(file: str) -> None:
             takers = (fields[name] >= 0).nonzero()[0]
             turns = context.Turns.of(takers, fields[name][takers], len(fields[name]))
             fields[name] = turns
-    run = fold_run(fold, Dataset(**fields), parse(values))
+    known = [field.name for field in dataclasses.fields(Dataset)]  # earlier commits have fewer
+    run = fold_run(fold, Dataset(**{name: fields[name] for name in known}), parse(values))
     assert isinstance(run, GradientRun)
     seconds = []
     for number in range(EPOCHS + 1):

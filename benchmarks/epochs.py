@@ -69,7 +69,9 @@ def write_cases(folder: Path, target: Path, nemo: str | None) -> dict[str, Path]
         # Earlier commits have the row of the one context turn of each utterance.
         fields |= {name: fields[name].newest for name in ("own", "other")}
         fields["frames"] = np.asarray(fields["frames"])
-        content = (configuration.resolved(), data.folds[0], fields)
+        # Earlier commits do not know all keys, and have the same defaults for those that they know.
+        values = configuration.model_dump(mode="json", exclude_unset=True)
+        content = (values, data.folds[0], fields)
         file.write_bytes(pickle.dumps(content))
         files[name] = file
     return files
