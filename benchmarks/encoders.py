@@ -1,6 +1,6 @@
 """Speed and memory of the extraction of `encoder_layers`, beside a bare loop over the same files.
 
-    python benchmarks/encoders.py [--recordings 24] [--rounds 2]
+    python benchmarks/encoders.py [--recordings 48] [--rounds 2]
 
 Makes recordings of 3 s of coloured noise and a WavLM with random weights: the kernels and strides
 of the published models, but few and narrow layers. It is faster than a published encoder, so our
@@ -196,7 +196,7 @@ def print_table(costs: dict[tuple[str, str], list[Cost]], few: int, many: int) -
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recordings", type=int, default=24)
+    parser.add_argument("--recordings", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--bare", nargs=2, type=Path, metavar=("MANIFEST", "ENCODER"))
     options = parser.parse_args()
