@@ -29,7 +29,7 @@ from orchestrator.ledger.seals import canonical_json, sha256
 from orchestrator.progress import Narrator
 from orchestrator.sweep import tune
 from orchestrator.sweep.assignment import Assignment
-from orchestrator.sweep.ray_compat import TRAIN_ENVIRONMENT
+from orchestrator.sweep.ray_compat import TRAIN_ENVIRONMENT, shutdown
 from orchestrator.sweep.resources import Resources
 from orchestrator.sweep.search import Search, default_lag
 from search_spaces import load_space
@@ -65,7 +65,7 @@ def cluster(slots: int) -> Iterator[None]:
         ray.init(address=made.address, logging_level="error", log_to_driver=False)
         yield
     finally:
-        ray.shutdown()
+        shutdown()
         made.shutdown()
 
 

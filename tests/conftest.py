@@ -34,7 +34,7 @@ def ray_cluster() -> Iterator[None]:
     """A local Ray with four CPUs, whatever the machine has, for the whole test session."""
     import ray
 
-    from orchestrator.sweep.ray_compat import TRAIN_ENVIRONMENT, without_helpers
+    from orchestrator.sweep.ray_compat import TRAIN_ENVIRONMENT, shutdown, without_helpers
 
     os.environ.update(TRAIN_ENVIRONMENT | {"RAY_BACKEND_LOG_LEVEL": "fatal"})
     with without_helpers():
@@ -49,7 +49,7 @@ def ray_cluster() -> Iterator[None]:
             _system_config={"prestart_worker_first_driver": False},
         )
     yield
-    ray.shutdown()
+    shutdown()
 
 
 @pytest.fixture(scope="session")

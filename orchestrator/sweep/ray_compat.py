@@ -188,10 +188,9 @@ def end_failed_start(error: Exception) -> str | None:
 
     `ray.init` keeps no reference to such a node, so `ray.shutdown` would leave its processes.
     """
-    import ray
     from ray._private.node import Node
 
-    ray.shutdown()
+    shutdown()
     for frame, _ in traceback.walk_tb(error.__traceback__):
         node = frame.f_locals.get("self")
         if isinstance(node, Node):
