@@ -100,7 +100,8 @@ def events(
             live.train(trial.config["trial"])
             if trial.config["number"] == search.trials - 1:
                 # The report needs it after the search. Until then, this process mostly waits.
-                Thread(target=import_module, args=("sklearn.manifold",), daemon=True).start()
+                # Not a daemon: a process that ends in the middle of this import would abort.
+                Thread(target=import_module, args=("sklearn.manifold",)).start()
 
         def on_trial_result(
             self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any

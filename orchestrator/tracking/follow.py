@@ -29,6 +29,8 @@ EVERY = 5.0
 """Seconds between two looks at the storage."""
 PATIENCE = 300.0
 """Seconds after the end of a sweep that slow trackers get."""
+PATIENCE_AFTER_ERROR = 10.0
+"""Seconds for which an error or Ctrl-C waits for what a tracker writes at that moment."""
 
 
 @contextmanager
@@ -51,6 +53,9 @@ def followed(names: Sequence[str], ledger: Ledger, warn: Callable[[str], None]) 
         yield
     except BaseException:
         follower.stop()
+        # Python ends the threads that are left when the process ends. In the middle of a C++
+        # function, such as Arrow's reader, this aborts the process, and its exit code is lost.
+        thread.join(PATIENCE_AFTER_ERROR)
         raise
     follower.end()
     thread.join(PATIENCE)
@@ -86,13 +91,16 @@ class Follower:
             while not self._ended.wait(EVERY):
                 self._look()
             self._look()
-            self._finish()
+            if self.trackers and not self._stopped.is_set():
+                self._finish()
         except Exception as error:  # the storage failed: the sweep itself reports that
             if not self._stopped.is_set():
                 self.warn(f"trackers stopped: {_line(error)}. Run the same command to retry")
 
     def _look(self) -> None:
-        """Give each trial that has finished since the last look to all trackers."""
+        """Give each trial that has finished since the last look to all trackers, until `stop`."""
+        if self._stopped.is_set():
+            return
         if self.waiting:
             try:
                 sweep = self.ledger.sweep()
@@ -102,6 +110,8 @@ class Follower:
                 self._attempt(self.waiting.pop(0), self._open, sweep)
         self.proposals = self.ledger.proposals(self.proposals)
         for trial in dict.fromkeys(proposal.trial for proposal in self.proposals):
+            if self._stopped.is_set():
+                return
             record = None if trial in self.seen else self.ledger.trial(trial, weights=False)
             if record is not None:
                 self.seen.add(trial)
@@ -110,10 +120,10 @@ class Follower:
                     self._attempt(name, self._add, log)
 
     def _finish(self) -> None:
-        if self.trackers and not self._stopped.is_set():
-            scores = sweep_scores(OpenedSweep(self.ledger).scores())
-            for name in list(self.trackers):
-                self._attempt(name, self._report, scores)
+        """Give the scores and the report to all trackers."""
+        scores = sweep_scores(OpenedSweep(self.ledger).scores())
+        for name in list(self.trackers):
+            self._attempt(name, self._report, scores)
 
     def _open(self, name: str, sweep: SweepRecord) -> None:
         self.trackers[name] = TRACKERS[name](sweep, self.ledger.storage)

@@ -4,6 +4,7 @@ import json
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orchestrator.errors import ConfigError
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.records import TrialRecord
 from orchestrator.report import build
@@ -300,3 +302,39 @@ def test_trials_are_copied_while_the_sweep_runs(
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert warnings == []
+
+
+@pytest.mark.parametrize("error", [ConfigError("refused"), KeyboardInterrupt()])
+def test_after_an_error_no_thread_reads_the_sweep_while_the_process_ends(
+    sweep: Ledger, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, read = threading.Event(), []
+
+    def slow(ledger: Ledger, trial: str, weights: bool = True) -> TrialRecord | None:
+        reading.set()
+        time.sleep(0.5)
+        read.append(trial)
+        return None
+
+    def failing() -> None:
+        with followed(["tensorboard"], sweep, pytest.fail):
+            assert reading.wait(10)
+            raise error
+
+    monkeypatch.setattr(follow, "EVERY", 0.01)
+    monkeypatch.setattr(Ledger, "trial", slow)
+    before = threading.enumerate()
+    with pytest.raises(type(error)):
+        failing()
+    assert threading.enumerate() == before
+    assert len(read) == 1  # of three
+
+
+def test_an_error_before_the_first_look_reads_nothing(
+    sweep: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[None] = []
+    monkeypatch.setattr(Ledger, "sweep", lambda ledger: read.append(None))
+    with pytest.raises(ConfigError), followed(["tensorboard"], sweep, pytest.fail):
+        raise ConfigError("refused")
+    assert read == []
