@@ -76,8 +76,11 @@ def replaced(page: str, table: str, text: str) -> str:
 
 
 def main(wanted: list[str]) -> None:
-    """Run the benchmarks, and write each table as soon as it is there."""
-    began = time.monotonic()
+    """Run the benchmarks, and write each table as soon as it is there.
+
+    If a script fails, its table stays as it was, and the others still run.
+    """
+    began, failed = time.monotonic(), []
     with tempfile.TemporaryDirectory() as name:
         tables = commands(Path(name))
         if unknown := [table for table in wanted if table not in tables]:
@@ -90,8 +93,11 @@ def main(wanted: list[str]) -> None:
                 [sys.executable, str(HERE / script), *arguments],
                 stdout=subprocess.PIPE,
                 text=True,
-                check=True,
+                check=False,
             )
+            if done.returncode:
+                failed.append(table)
+                continue
             texts[table] = done.stdout
             print(done.stdout, flush=True)
             page = PAGE.read_text(encoding="utf-8")
@@ -99,6 +105,8 @@ def main(wanted: list[str]) -> None:
                 page = replaced(page, mark, text)
             PAGE.write_text(page, encoding="utf-8")
     print(f"{(time.monotonic() - began) / 60:.1f} min", file=sys.stderr)
+    if failed:
+        raise SystemExit(f"failed, and not written: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
