@@ -29,8 +29,8 @@ EVERY = 5.0
 """Seconds between two looks at the storage."""
 PATIENCE = 300.0
 """Seconds after the end of a sweep that slow trackers get."""
-PATIENCE_AFTER_ERROR = 10.0
-"""Seconds for which an error or Ctrl-C waits for what a tracker writes at that moment."""
+PATIENCE_AFTER_STOP = 10.0
+"""Seconds that a tracker gets for what it writes at the moment of an error or of Ctrl-C."""
 
 
 @contextmanager
@@ -51,17 +51,15 @@ def followed(names: Sequence[str], ledger: Ledger, warn: Callable[[str], None]) 
     thread.start()
     try:
         yield
-    except BaseException:
+        follower.end()
+        thread.join(PATIENCE)
+        if thread.is_alive():
+            warn("trackers are slow, so this run ends without them. Run the same command to retry")
+    finally:
         follower.stop()
         # Python ends the threads that are left when the process ends. In the middle of a C++
         # function, such as Arrow's reader, this aborts the process, and its exit code is lost.
-        thread.join(PATIENCE_AFTER_ERROR)
-        raise
-    follower.end()
-    thread.join(PATIENCE)
-    if thread.is_alive():
-        follower.stop()
-        warn("trackers are slow, so this run ends without them. Run the same command to retry")
+        thread.join(PATIENCE_AFTER_STOP)
 
 
 class Follower:
