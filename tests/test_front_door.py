@@ -56,6 +56,27 @@ def test_the_extraction_imports_no_heavy_library(tmp_path: Path) -> None:
     assert list(tmp_path.glob("runs/features/*/*/speaker=s/*.parquet"))
 
 
+def test_a_corpus_without_a_class_is_refused_before_ray_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("file,speaker,emotion\na.wav,s,ang\nb.wav,t,ang\n")
+    values = {
+        "corpus": {"root": str(tmp_path / "manifest.csv"), "classes": ["ang", "neu"]},
+        "model": {"name": "acrnn_r"},
+        "search": {"space": "acrnn_r"},
+        "storage": str(tmp_path / "runs"),
+    }
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(values))
+    code = """
+from orchestrator.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 2
+"""
+    assert "ray" not in heavy_libraries(code, "sweep", str(config))
+    assert not (tmp_path / "runs").exists()
+
+
 def heavy_libraries(code: str, *arguments: str) -> str:
     """The libraries of HEAVY that a program has imported at its end."""
     script = f"""

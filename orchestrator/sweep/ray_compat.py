@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -165,22 +165,32 @@ def job_config() -> Any:
 
 
 @contextmanager
+def replaced(owner: Any, name: str, replacement: Any) -> Iterator[None]:
+    """Let the attribute of a module or class be `replacement` in this context."""
+    kept = getattr(owner, name)
+    setattr(owner, name, replacement)
+    try:
+        yield
+    finally:
+        setattr(owner, name, kept)
+
+
+@contextmanager
 def without_helpers() -> Iterator[None]:
     """Start no autoscaler, log monitor and dashboard for a Ray that starts in this context.
 
     A local Ray cannot grow, its logs are not read, and it has no dashboard. Ray starts these three
-    processes all the same, which takes as much CPU time as all its other processes together.
+    processes all the same, which takes as much CPU time as all its other processes together. It
+    also imports the packages of the dashboard (0.3 s), only to see whether they are installed.
     """
+    from ray._private import utils
     from ray._private.node import Node
 
-    kept = {name: getattr(Node, name) for name in HELPERS}
-    for name in HELPERS:
-        setattr(Node, name, lambda self, **options: None)
-    try:
+    with ExitStack() as stack:
+        for name in HELPERS:
+            stack.enter_context(replaced(Node, name, lambda self, **options: None))
+        stack.enter_context(replaced(utils, "get_dashboard_dependency_error", lambda: None))
         yield
-    finally:
-        for name, method in kept.items():
-            setattr(Node, name, method)
 
 
 def end_failed_start(error: Exception) -> str | None:

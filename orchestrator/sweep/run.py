@@ -5,14 +5,16 @@ finished trials, and resumes the others from their checkpoints. Tune's own files
 """
 
 import datetime
+import importlib
 import importlib.metadata
 import subprocess
 import time
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 from features.cache import CachedFrames, folder_of, readable
 from features.storage import Storage
@@ -35,9 +37,10 @@ from orchestrator.sweep.resources import (
     choose_resources,
     replicas_of,
 )
-from orchestrator.sweep.search import Search, default_lag, failure_message
-from orchestrator.sweep.tune import tune_trials
 from search_spaces import Space
+
+if TYPE_CHECKING:
+    from orchestrator.sweep.search import Search
 
 VERSIONS = ("ser-orchestrator", "torch", "ray", "optuna", "opensmile", "numpy", "scikit-learn")
 
@@ -103,6 +106,8 @@ def run(
             trial = identity.trial_id(chosen, prepared.folds, ids, fingerprint, replicas)
             return chosen, trial
 
+        from orchestrator.sweep.search import Search, failure_message
+
         record = _open(ledger, configuration, space, prepared, resources, narrator)
         code = identity.combined(record.code)
         if source is not None:
@@ -131,6 +136,8 @@ def run(
                 )
             local = connection.open()
             place_frames(prepared.datasets.values(), local, narrator)
+            from orchestrator.sweep.tune import tune_trials
+
             tune_trials(search, configuration, prepared, ledger, resources, code, narrator, local)
     interrupted = [number for number, trial in sorted(search.finished.items()) if trial is None]
     if interrupted:
@@ -172,7 +179,8 @@ def _connect(
     started: bool = False,
 ) -> Resources:
     """Connect to Ray until `connection` is closed. Returns the resources of each trial."""
-    local = connection.open()
+    with _imported("orchestrator.sweep.tune"):
+        local = connection.open()
     resources = choose_resources(configuration, folds, started)
     if local:
         check_this_machine(resources)
@@ -180,6 +188,25 @@ def _connect(
         sets = [("features", features.name) for features in plan.features]
         check_own_code([("model", configuration.model.name), *sets])
     return resources
+
+
+@contextmanager
+def _imported(module: str) -> Iterator[None]:
+    """Import a module in a thread during this context, in which this process waits for others.
+
+    For Tune, which takes a second. An error is raised where the module is used.
+    """
+
+    def attempt() -> None:
+        with suppress(Exception):
+            importlib.import_module(module)
+
+    thread = Thread(target=attempt)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def _prepare(
@@ -255,7 +282,7 @@ def _take(
 
 
 def _describe(
-    search: Search,
+    search: "Search",
     configuration: Configuration,
     space: Space,
     prepared: Prepared,
@@ -287,6 +314,8 @@ def _open(
     resources : of a trial, if the sweep starts
     """
     if resources is not None:
+        from orchestrator.sweep.search import default_lag
+
         assert configuration.search is not None
         # Of a configured number of slots, so that the search is the same on any cluster.
         slots = configuration.cluster.concurrent_trials or resources.concurrent

@@ -10,8 +10,8 @@ can be tested.
 import hashlib
 import logging
 import os
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Generator, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
 from ray.tune.utils.object_cache import _ObjectCache
 
-from orchestrator.sweep.ray_compat import IMPORT_REMEDY
+from orchestrator.sweep.ray_compat import IMPORT_REMEDY, replaced
 
 
 def reservation_mark(actor: str) -> int:
@@ -156,20 +156,9 @@ class IdleProcesses(_ObjectCache):
             yield from super().flush_cached_objects(force_all=True)
 
 
-@contextmanager
-def _replaced(module: Any, name: str, replacement: Any) -> Iterator[None]:
-    """Let the module's attribute be `replacement` in this context."""
-    kept = getattr(module, name)
-    setattr(module, name, replacement)
-    try:
-        yield
-    finally:
-        setattr(module, name, kept)
-
-
 def idle_processes_kept() -> AbstractContextManager[None]:
     """Let Tune use `IdleProcesses` in this context."""
-    return _replaced(tune_controller, "_ObjectCache", IdleProcesses)
+    return replaced(tune_controller, "_ObjectCache", IdleProcesses)
 
 
 class WithoutEnvironment(_ActorClassCache):
@@ -190,7 +179,7 @@ class WithoutEnvironment(_ActorClassCache):
 
 def first_processes_used() -> AbstractContextManager[None]:
     """Let Tune use `WithoutEnvironment` in this context. Only for a local Ray of this driver."""
-    return _replaced(tune_controller, "_ActorClassCache", WithoutEnvironment)
+    return replaced(tune_controller, "_ActorClassCache", WithoutEnvironment)
 
 
 def no_trackers_imported() -> AbstractContextManager[None]:
@@ -199,7 +188,7 @@ def no_trackers_imported() -> AbstractContextManager[None]:
     Tune counts the callbacks of each kind for Ray's usage statistics. For that it imports MLflow,
     Weights & Biases, Comet and Aim, which takes a second.
     """
-    return _replaced(usage, "tag_callbacks", lambda callbacks: False)  # it has recorded nothing
+    return replaced(usage, "tag_callbacks", lambda callbacks: False)  # it has recorded nothing
 
 
 def process_of(trial: Any) -> str | None:
