@@ -5,15 +5,13 @@ finished trials, and resumes the others from their checkpoints. Tune's own files
 """
 
 import datetime
-import importlib
 import importlib.metadata
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from features.cache import CachedFrames, folder_of, readable
@@ -179,8 +177,7 @@ def _connect(
     started: bool = False,
 ) -> Resources:
     """Connect to Ray until `connection` is closed. Returns the resources of each trial."""
-    with _imported("orchestrator.sweep.tune"):
-        local = connection.open()
+    local = connection.open()
     resources = choose_resources(configuration, folds, started)
     if local:
         check_this_machine(resources)
@@ -188,25 +185,6 @@ def _connect(
         sets = [("features", features.name) for features in plan.features]
         check_own_code([("model", configuration.model.name), *sets])
     return resources
-
-
-@contextmanager
-def _imported(module: str) -> Iterator[None]:
-    """Import a module in a thread during this context, in which this process waits for others.
-
-    For Tune, which takes a second. An error is raised where the module is used.
-    """
-
-    def attempt() -> None:
-        with suppress(Exception):
-            importlib.import_module(module)
-
-    thread = Thread(target=attempt)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
 
 
 def _prepare(
