@@ -41,31 +41,14 @@ def test_no_heavy_library_is_imported(code: str) -> None:
 def test_the_extraction_imports_no_heavy_library(tmp_path: Path) -> None:
     for name in ("ang", "neu"):
         soundfile.write(tmp_path / f"{name}.wav", tone(0.5), 16_000)
-    table = "file,speaker,emotion\nang.wav,s,ang\nneu.wav,s,neu\n"
-    (tmp_path / "manifest.csv").write_text(table)
-    values = {
-        "corpus": {"root": str(tmp_path / "manifest.csv"), "classes": ["ang", "neu"]},
-        "model": {"name": "acrnn_r"},
-        "search": {"space": "acrnn_r"},
-        "storage": str(tmp_path / "runs"),
-    }
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(values))
+    config = configured(tmp_path, "ang.wav,s,ang\nneu.wav,s,neu\n")
     code = "from orchestrator.cli import main; main()"
-    assert heavy_libraries(code, "extract", str(config)) == "[]"
+    assert heavy_libraries(code, "extract", config) == "[]"
     assert list(tmp_path.glob("runs/features/*/*/speaker=s/*.parquet"))
 
 
 def test_a_corpus_without_a_class_is_refused_before_ray_is_imported(tmp_path: Path) -> None:
-    (tmp_path / "manifest.csv").write_text("file,speaker,emotion\na.wav,s,ang\nb.wav,t,ang\n")
-    values = {
-        "corpus": {"root": str(tmp_path / "manifest.csv"), "classes": ["ang", "neu"]},
-        "model": {"name": "acrnn_r"},
-        "search": {"space": "acrnn_r"},
-        "storage": str(tmp_path / "runs"),
-    }
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(values))
+    config = configured(tmp_path, "a.wav,s,ang\nb.wav,t,ang\n")
     code = """
 from orchestrator.cli import main
 try:
@@ -73,8 +56,22 @@ try:
 except SystemExit as end:
     assert end.code == 2
 """
-    assert "ray" not in heavy_libraries(code, "sweep", str(config))
+    assert "ray" not in heavy_libraries(code, "sweep", config)
     assert not (tmp_path / "runs").exists()
+
+
+def configured(folder: Path, rows: str) -> str:
+    """Write a manifest with these rows and a configuration; return the configuration's path."""
+    (folder / "manifest.csv").write_text(f"file,speaker,emotion\n{rows}")
+    values = {
+        "corpus": {"root": str(folder / "manifest.csv"), "classes": ["ang", "neu"]},
+        "model": {"name": "acrnn_r"},
+        "search": {"space": "acrnn_r"},
+        "storage": str(folder / "runs"),
+    }
+    config = folder / "config.yaml"
+    config.write_text(yaml.safe_dump(values))
+    return str(config)
 
 
 def heavy_libraries(code: str, *arguments: str) -> str:

@@ -104,6 +104,7 @@ def run(
             trial = identity.trial_id(chosen, prepared.folds, ids, fingerprint, replicas)
             return chosen, trial
 
+        # It imports Ray Tune, which takes a second. A wrong corpus is refused before.
         from orchestrator.sweep.search import Search, failure_message
 
         record = _open(ledger, configuration, space, prepared, resources, narrator)
