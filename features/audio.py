@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -41,12 +42,18 @@ _DOMINANT = 0.9
 """Share of the power of three or more channels from which on one channel alone has the voice."""
 
 
-class AudioFile(NamedTuple):
+@dataclass(frozen=True)
+class AudioFile:
     """A file's bytes, not yet decoded."""
 
     name: str
     data: bytes
     sha1: str
+
+    @functools.cached_property
+    def stream(self) -> Stream:
+        """The checked stream. A file with many segments is checked once. Raises AudioError."""
+        return checked(complete(self.data))
 
 
 class Header(NamedTuple):
@@ -199,7 +206,7 @@ def _check_sound(mono: npt.NDArray[np.float32]) -> None:
 def _decode(file: AudioFile, start: float, end: float | None) -> tuple[np.ndarray, int]:
     import soundfile
 
-    data, counted = _checked(file.data)
+    data, counted = file.stream
     with contextlib.ExitStack() as stack:
         # libsndfile 1.2.2 cannot read some MPEG streams from memory ("bad data offset").
         source = (
@@ -231,12 +238,6 @@ def _decode(file: AudioFile, start: float, end: float | None) -> tuple[np.ndarra
             f"but the data end at {(first + len(samples)) / rate:.3f} s"
         )
     return samples, rate
-
-
-@functools.lru_cache(maxsize=1)
-def _checked(data: bytes) -> Stream:
-    """The checked stream of a file. A file with many segments is checked once."""
-    return checked(complete(data))
 
 
 @contextlib.contextmanager

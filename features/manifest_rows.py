@@ -240,14 +240,15 @@ def _ids(columns: Columns) -> list[str]:
     """
     files = columns["file"]
     utterances = Counter(files)
-    stems = Counter(PurePosixPath(file).stem for file in utterances)
+    stem_of = {file: PurePosixPath(file).stem for file in utterances}
+    stems = Counter(stem_of.values())
     absolute = [posixpath.dirname(file) for file in utterances if file.startswith("/")]
     shared = f"{posixpath.commonpath(absolute).rstrip('/')}/" if absolute else ""
     ids = []
     for given, file, start, end in zip(
         columns["id"], files, columns["start"], columns["end"], strict=True
     ):
-        stem = PurePosixPath(file).stem
+        stem = stem_of[file]
         name = stem if stems[stem] == 1 else file.removeprefix(shared)
         if name != stem and name in utterances:  # a relative file has this name
             name = file

@@ -7,11 +7,18 @@ Ray. The standard library's pool has three gaps, which `_prepared_start` and `_s
   "__main__"` would then run twice;
 - its workers stay if this process is killed;
 - Ctrl-C reaches each worker, which then prints a traceback.
+
+To import this module takes little time, so that workers can start before this process has imported
+its own libraries.
 """
 
+import functools
+import gc
+import importlib
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -20,53 +27,62 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from types import ModuleType
-from typing import Any
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from features.errors import FeatureError
-from features.extractor import Extractor, Status
-from features.shards import Row
+
+if TYPE_CHECKING:
+    from features.extractor import Extractor, Status
+    from features.shards import Row
 
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 4
 """How often a batch is computed before a crash of its worker ends the run."""
+_EARLY = 4
+"""Most workers that start before their work is known: there may be none for them."""
 
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # the bits of a matrix product may depend on the number of threads
     "PYTHONSAFEPATH": "1",  # files of the working directory are not modules of a worker
 }
 
-_extractor: Extractor
-"""Of a worker process, set by `_start`."""
-
 
 def compute(
-    extractor: Extractor, batches: list[list[Row]], workers: int | None
-) -> Iterator[Status]:
+    extractor: "Extractor",
+    batches: "list[list[Row]]",
+    workers: int | None,
+    early: "Pool | None" = None,
+) -> "Iterator[Status]":
     """Extract the batches in processes of this machine; yield the status of each utterance.
 
     workers : processes; by default as many as there are CPUs for this process. A feature set that
         needs a GPU gets as many as fit on one GPU
+    early : a pool that has started its workers. It is used if it is open and large enough, and
+        closed afterwards
 
     If a worker crashes, the batches without a result are computed again by half as many workers,
     because most crashes are for lack of memory, and at last by one. Raises FeatureError with the
     names of the recordings if that worker crashes too.
     """
-    import joblib
-
-    size = workers or joblib.cpu_count()
-    if share := extractor.config.load().gpu:  # all processes of a pool use the first GPU
+    size = workers or cpus()
+    share = extractor.config.load().gpu
+    if share:  # all processes of a pool use the first GPU
         size = min(size, int(1 / share))
     left = dict(enumerate(batches))
     for attempt in range(1, _ATTEMPTS + 1):
         size = 1 if attempt == _ATTEMPTS else max(1, min(size, len(left)))
         if attempt > 1:
             logger.warning("a worker of the extraction crashed; next attempt with %d", size)
+        if early is not None and (early.closed or share or size > early.size):
+            early.close()
+            early = None
         try:
-            for number, rows in _results(extractor, left, size):
-                del left[number]
-                yield from rows
+            with early or Pool(size) as pool:
+                for number, rows in pool.results(extractor, left, size):
+                    del left[number]
+                    yield from rows
             return
         except BrokenProcessPool:
             size //= 2
@@ -79,44 +95,76 @@ def compute(
     )
 
 
-def _results(
-    extractor: Extractor, batches: dict[int, list[Row]], size: int
-) -> Iterator[tuple[int, list[Status]]]:
-    """Yield the number and the result of each batch. Workers end with this generator."""
-    waiting = iter(list(batches.items()))
-    running: dict[Future[list[Status]], int] = {}
-    with _pool(extractor, size) as pool:
+def cpus() -> int:
+    """The number of CPUs for this process."""
+    import joblib
+
+    return int(joblib.cpu_count())
+
+
+class Pool:
+    """Worker processes. They end with this context, or with this process, even inside a batch.
+
+    size : most workers
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.closed = False
+        self._life, self._end = multiprocessing.Pipe(duplex=False)
+        with _prepared_start():  # this starts the process that counts the pool's semaphores
+            self._executor = ProcessPoolExecutor(
+                size,
+                multiprocessing.get_context("spawn"),
+                initializer=_start,
+                initargs=(self._life,),
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers. A second call does nothing."""
+        if not self.closed:
+            self.closed = True
+            self._end.close()
+            self._executor.shutdown(cancel_futures=True)
+            self._life.close()
+
+    def start(self) -> None:
+        """Start workers, at most `_EARLY`. They import their libraries while they wait for work."""
+        with _prepared_start():
+            for _ in range(min(self.size, _EARLY)):
+                self._executor.submit(_import)
+
+    def results(
+        self, extractor: "Extractor", batches: "dict[int, list[Row]]", size: int
+    ) -> "Iterator[tuple[int, list[Status]]]":
+        """Yield the number and the result of each batch, computed by about `size` workers."""
+        waiting = iter(list(batches.items()))
+        running: dict[Future[list[Status]], int] = {}
+        pickled = pickle.dumps(extractor)
         while True:
             # Twice as many as there are workers, so that no worker waits for this process. One
             # worker gets one batch, so that a crash belongs to this batch.
             for number, batch in waiting:
                 with _prepared_start():
-                    running[pool.submit(_extract, batch)] = number
+                    future = self._executor.submit(_extract, pickled, tuple(sys.path), batch)
+                running[future] = number
                 if len(running) >= (2 * size if size > 1 else 1):
                     break
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future.result()
-
-
-@contextmanager
-def _pool(extractor: Extractor, size: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose workers end with this context, or with this process, even inside a batch."""
-    life, end = multiprocessing.Pipe(duplex=False)
-    with _prepared_start():  # this starts the process that counts the pool's semaphores
-        pool = ProcessPoolExecutor(
-            size,
-            multiprocessing.get_context("spawn"),
-            initializer=_start,
-            initargs=(life, extractor),
-        )
-    try:
-        yield pool
-    finally:
-        end.close()
-        pool.shutdown(cancel_futures=True)
-        life.close()
 
 
 @contextmanager
@@ -137,10 +185,9 @@ def _prepared_start() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _start(life: Connection, extractor: Extractor) -> None:
+def _start(life: Connection) -> None:
     """Prepare a worker process, which ends when the other end of `life` is closed."""
-    global _extractor
-    _extractor = extractor
+    gc.set_threshold(100_000, 50, 100)  # the objects of the libraries stay: search them rarely
     threading.Thread(target=_end_with, args=(life,), daemon=True).start()
 
 
@@ -149,5 +196,21 @@ def _end_with(life: Any) -> None:
     os._exit(1)
 
 
-def _extract(batch: list[Row]) -> list[Status]:
-    return _extractor(batch)
+def _import() -> None:
+    importlib.import_module("features.extractor")
+
+
+@functools.lru_cache(maxsize=1)
+def _extractor(pickled: bytes, path: tuple[str, ...]) -> "Extractor":
+    """The extractor of a run, made once in a worker.
+
+    path : `sys.path` of the driver. It may have grown since the worker started: a feature set of
+        the user's own is in the working directory
+    """
+    sys.path.extend(folder for folder in path if folder not in sys.path)
+    extractor: Extractor = pickle.loads(pickled)  # noqa: S301 (of the driver)
+    return extractor
+
+
+def _extract(pickled: bytes, path: tuple[str, ...], batch: "list[Row]") -> "list[Status]":
+    return _extractor(pickled, path)(batch)

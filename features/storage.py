@@ -138,7 +138,7 @@ class Storage:
 
     def path(self, name: str = "") -> str:
         """The filesystem's path of `name`. Raises ValueError if `name` would leave the root."""
-        parts = PurePosixPath(name).parts
+        parts = [part for part in name.split("/") if part not in ("", ".")]
         if name.startswith("/") or ".." in parts or "\0" in name:
             raise ValueError(f"{name!r} is not a name inside {self.root}")
         return "/".join([self.root.rstrip("/"), *parts]) if parts else self.root

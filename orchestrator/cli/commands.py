@@ -14,6 +14,7 @@ from orchestrator.cli.using import export, predict, refit
 from orchestrator.errors import ConfigError, HopelessError, SerError, UsageError, translated
 
 if TYPE_CHECKING:
+    from features.extract import Compute
     from orchestrator.config.sections import Configuration
 
 app = typer.Typer(
@@ -116,6 +117,13 @@ def corpus(
 @app.command()
 def extract(config: ConfigFile, overrides: Overrides = []) -> None:  # noqa: B006
     """Compute the missing features of all feature sets that the run reads, and nothing else."""
+    from orchestrator.sweep.extraction import early_extraction
+
+    with early_extraction() as compute:
+        _extract(config, overrides, compute)
+
+
+def _extract(config: str, overrides: list[str], compute: "Compute") -> None:
     from features.extract import extract as extract_features
     from features.extract import extraction_hash
     from features.storage import Storage
@@ -124,7 +132,6 @@ def extract(config: ConfigFile, overrides: Overrides = []) -> None:  # noqa: B00
     from orchestrator.config.searched import load_searched, searched_features
     from orchestrator.data.corpus import read_corpus
     from orchestrator.progress import Narrator
-    from orchestrator.sweep.extraction import extraction
 
     read = load_extraction(config, overrides)
     sets = searched_features(read.model["name"], read.features, load_searched(read.search))
@@ -137,7 +144,7 @@ def extract(config: ConfigFile, overrides: Overrides = []) -> None:  # noqa: B00
 
     for features in {extraction_hash(each): each for each in sets}.values():
         with narrator.bars():
-            store = extract_features(manifest, features, storage, progress, compute=extraction())
+            store = extract_features(manifest, features, storage, progress, compute=compute)
         errors = store.errors()
         count = len(manifest.table) - len(errors)
         print(f"{count} utterances have features in {store.storage.root}")

@@ -1,5 +1,7 @@
 """The pool of processes: crashes, ends of this process, and the same files as any division."""
 
+import functools
+import importlib
 import os
 import signal
 import subprocess
@@ -14,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from features import pool
 from features.errors import FeatureError
 from features.manifest import Manifest, normalise
 from features.sets.logmel3d import LogMelConfig
@@ -104,6 +107,47 @@ def test_recordings_that_always_crash_a_worker_are_named(
     assert len(content(tmp_path / "store")) == 5
 
 
+@pytest.mark.parametrize("times", [0, 1])
+def test_workers_that_started_early_write_the_same_files(
+    manifest: Manifest, tmp_path: Path, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if one of them crashes. The pool is used once."""
+    run(manifest, tmp_path / "whole", config=CONFIG, compute=here)
+    monkeypatch.setattr("features.extract.Extractor", Crashing)
+    (tmp_path / "audio" / "crash").write_text(f"b1.wav {times}")
+    before = state()
+    with pool.Pool(3) as early:
+        early.start()
+        assert state() == before
+        compute = functools.partial(pool.compute, early=early)
+        for store in ("first", "second"):
+            _, calls = run(manifest, tmp_path / store, 2, CONFIG, compute)
+            assert [call[0] for call in calls] == list(range(1, 29))
+            assert content(tmp_path / store) == content(tmp_path / "whole")
+            assert early.closed
+    assert not psutil.Process().children(recursive=True)[1:]  # one counts semaphores
+
+
+def test_an_early_worker_finds_a_module_that_was_named_later(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A feature set of the user's own is in a folder that the configuration's check adds."""
+    with pool.Pool(2) as early:
+        early.start()
+        examples = Path(__file__).parents[2] / "examples" / "own_model"
+        monkeypatch.setattr(sys, "path", [*sys.path, str(examples)])
+        config = importlib.import_module("loudness").LoudnessConfig()
+        compute = functools.partial(pool.compute, early=early)
+        store, _ = run(manifest, tmp_path / "store", 2, config, compute)
+    assert store.errors() == []
+
+
+def test_a_command_can_start_workers_before_its_own_imports() -> None:
+    code = "import sys, features.pool; print({'numpy', 'pyarrow', 'pydantic'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_an_error_in_our_code_ends_the_run(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +168,13 @@ print("started", flush=True)
 manifest = read_manifest(sys.argv[1])
 extract(manifest, LogMelConfig(), Storage.open(sys.argv[2]), workers=2)
 print("done", flush=True)
+"""
+EARLY = """
+import time
+from features.pool import Pool
+early = Pool(2)
+early.start()
+time.sleep(600)
 """
 SLOW = """
 import features.extract
@@ -162,16 +213,25 @@ def test_a_script_needs_no_guard_and_its_folder_no_care(manifest: Manifest, tmp_
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("patch", [SLOW, EARLY], ids=["inside a batch", "without work"])
 def test_workers_end_with_the_driver(
-    manifest: Manifest, tmp_path: Path, number: signal.Signals
+    manifest: Manifest, tmp_path: Path, number: signal.Signals, patch: str
 ) -> None:
-    process = script(tmp_path, manifest, SLOW)
+    process = script(tmp_path, manifest, patch)
+    driver = psutil.Process(process.pid)
+
+    def at_work() -> bool:
+        """Whether both workers are inside a batch, or have started."""
+        if patch == SLOW:
+            return len(list((tmp_path / "store").glob("busy-*"))) == 2
+        return len(driver.children(recursive=True)) == 3  # one counts semaphores
+
     deadline = time.monotonic() + 300
-    while len(list((tmp_path / "store").glob("busy-*"))) < 2:  # both workers are inside a batch
+    while not at_work():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    workers = psutil.Process(process.pid).children(recursive=True)
+    workers = driver.children(recursive=True)
     if number == signal.SIGINT:
         os.killpg(process.pid, number)  # as Ctrl-C does
     else:

@@ -1,13 +1,15 @@
 """The places of the recordings of a manifest, and the places that a corpus may not name."""
 
+import itertools
 import pickle
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pyarrow.fs as pafs
 import pytest
 
 from features.errors import StorageError
 from features.recordings import Recordings, cleaned, folder_of, leaves_folder
+from features.storage import Storage
 
 
 @pytest.fixture
@@ -105,6 +107,17 @@ def test_uris_into_the_folder_become_relative() -> None:
         "s3://bucket/corpus/wav/a.wav": "wav/a.wav",
         "s3://bucket/corpus2/a.wav": "s3://bucket/corpus2/a.wav",
     }
+
+
+def test_short_names_are_cleaned_as_by_pathlib() -> None:
+    for length in range(7):
+        for letters in itertools.product("a./", repeat=length):
+            file = "".join(letters)
+            path = PurePosixPath(file)
+            assert cleaned(file) == str(path)
+            assert leaves_folder(file) == (path.is_absolute() or ".." in path.parts)
+            if not leaves_folder(file):
+                assert Storage.open("/root").path(file) == str("/root" / path)
 
 
 def test_folders_of_names() -> None:
