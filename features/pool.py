@@ -25,7 +25,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -140,8 +140,11 @@ class Pool:
             self._life.close()
 
     def start(self) -> None:
-        """Start workers, at most `_EARLY`. They import their libraries while they wait for work."""
-        with _prepared_start():
+        """Start workers, at most `_EARLY`. They import their libraries while they wait for work.
+
+        If one of them crashes, `results` fails.
+        """
+        with _prepared_start(), suppress(BrokenProcessPool):
             for _ in range(min(self.size, _EARLY)):
                 self._executor.submit(_import)
 
