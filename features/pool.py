@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 _ATTEMPTS = 4
 """How often a batch is computed before a crash of its worker ends the run."""
 _EARLY = 4
-"""Most workers that start before their work is known: there may be none for them."""
+"""Most workers that start before their work is known: perhaps there is no work."""
 
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # the bits of a matrix product may depend on the number of threads
@@ -59,8 +59,8 @@ def compute(
 
     workers : processes; by default as many as there are CPUs for this process. A feature set that
         needs a GPU gets as many as fit on one GPU
-    early : a pool that has started its workers. It is used if it is open and large enough, and
-        closed afterwards
+    early : a pool that has started its workers. It is used once, if `workers` is None and the set
+        needs no GPU. It is closed in any case
 
     If a worker crashes, the batches without a result are computed again by half as many workers,
     because most crashes are for lack of memory, and at last by one. Raises FeatureError with the
@@ -75,7 +75,7 @@ def compute(
         size = 1 if attempt == _ATTEMPTS else max(1, min(size, len(left)))
         if attempt > 1:
             logger.warning("a worker of the extraction crashed; next attempt with %d", size)
-        if early is not None and (early.closed or share or size > early.size):
+        if early is not None and (early.closed or workers or share or size > early.size):
             early.close()
             early = None
         try:
@@ -142,9 +142,9 @@ class Pool:
     def start(self) -> None:
         """Start workers, at most `_EARLY`. They import their libraries while they wait for work.
 
-        If one of them crashes, `results` fails.
+        An error here is not raised: `results` meets it again, if there is work.
         """
-        with _prepared_start(), suppress(BrokenProcessPool):
+        with _prepared_start(), suppress(BrokenProcessPool, OSError):
             for _ in range(min(self.size, _EARLY)):
                 self._executor.submit(_import)
 

@@ -4,7 +4,7 @@ import functools
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from features import pool
@@ -28,17 +28,19 @@ def extraction() -> "Compute":
 
 @contextmanager
 def early_extraction() -> "Iterator[Compute]":
-    """As `extraction`. Processes of this machine start at once, and end with this context.
+    """Choose as `extraction` does. Processes of this machine start at once.
 
-    They import their libraries while this process imports its own and reads the corpus.
+    They import their libraries while this process imports its own and reads the corpus. They end
+    with this context.
     """
     compute = extraction()
-    if compute is not pool.compute:
+    with ExitStack() as stack:
+        if compute is pool.compute:
+            with suppress(OSError):  # no room for processes, but perhaps no work either
+                early = stack.enter_context(pool.Pool(pool.cpus()))
+                early.start()
+                compute = functools.partial(pool.compute, early=early)
         yield compute
-        return
-    with pool.Pool(pool.cpus()) as early:
-        early.start()
-        yield functools.partial(pool.compute, early=early)
 
 
 def _compute_on_cluster(

@@ -140,7 +140,7 @@ class Timer:
 def _lease(storage: Storage) -> dict[str, Any]:
     """Return the lease, or an empty mapping if it is missing or incomplete.
 
-    A driver may be writing it, or was killed meanwhile: s3rver keeps the bytes that it has sent.
+    A driver may be writing it, or was killed meanwhile: s3rver keeps the first part of the file.
     """
     try:
         return unseal(storage.read("lease.json"))

@@ -116,12 +116,12 @@ def test_workers_that_started_early_write_the_same_files(
     monkeypatch.setattr("features.extract.Extractor", Crashing)
     (tmp_path / "audio" / "crash").write_text(f"b1.wav {times}")
     before = state()
-    with pool.Pool(3) as early:
+    with pool.Pool(pool.cpus()) as early:
         early.start()
         assert state() == before
         compute = functools.partial(pool.compute, early=early)
         for store in ("first", "second"):
-            _, calls = run(manifest, tmp_path / store, 2, CONFIG, compute)
+            _, calls = run(manifest, tmp_path / store, None, CONFIG, compute)
             assert [call[0] for call in calls] == list(range(1, 29))
             assert content(tmp_path / store) == content(tmp_path / "whole")
             assert early.closed
@@ -132,13 +132,13 @@ def test_an_early_worker_finds_a_module_that_was_named_later(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A feature set of the user's own is in a folder that the configuration's check adds."""
-    with pool.Pool(2) as early:
+    with pool.Pool(pool.cpus()) as early:
         early.start()
         examples = Path(__file__).parents[2] / "examples" / "own_model"
         monkeypatch.setattr(sys, "path", [*sys.path, str(examples)])
         config = importlib.import_module("loudness").LoudnessConfig()
         compute = functools.partial(pool.compute, early=early)
-        store, _ = run(manifest, tmp_path / "store", 2, config, compute)
+        store, _ = run(manifest, tmp_path / "store", None, config, compute)
     assert store.errors() == []
 
 

@@ -1,13 +1,15 @@
 """Who computes features: processes of this machine, or the cluster's workers."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from features import pool
-from orchestrator.sweep.extraction import extraction
+from orchestrator.sweep.extraction import early_extraction, extraction
 
 
 def test_without_a_cluster_the_extraction_imports_no_ray() -> None:
@@ -34,3 +36,32 @@ def test_the_cluster_at_ray_address_computes(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_ray_that_is_initialised_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert extraction() is not pool.compute
+
+
+@pytest.fixture
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if another test has initialised Ray in this process."""
+    monkeypatch.setattr("orchestrator.sweep.extraction.extraction", lambda: pool.compute)
+
+
+@pytest.mark.usefixtures("no_cluster")
+@pytest.mark.parametrize("failing", ["Pipe", "get_context"])
+def test_without_room_for_processes_the_work_decides(
+    failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command without missing features needs no process."""
+
+    def refuse(*args: object, **options: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(multiprocessing, failing, refuse)
+    with early_extraction() as compute:
+        assert compute is pool.compute
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_processes_that_start_early_end_with_the_context() -> None:
+    with early_extraction():
+        workers = psutil.Process().children()
+        assert sum("spawn_main" in " ".join(worker.cmdline()) for worker in workers) >= 1
+    assert not [w for w in psutil.Process().children() if "spawn_main" in " ".join(w.cmdline())]
