@@ -38,6 +38,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
     planted = ["--folder", str(folder / "planted")]
     return {
         "trials": ["trials.py"],
+        "phases": ["phases.py"],
         "extraction": ["extraction.py", speech, "--rounds", "2"],
         "encoders": ["encoders.py"],
         "epochs": ["epochs.py", *with_nemo, *planted],
