@@ -134,7 +134,8 @@ def sweeps(manifest: str, folder: Path, rounds: int) -> None:
     print(f"| the same epochs, bare, {WORKERS} processes | {spread(sides['bare'], 1)} |")
     print(f"| the same, with the waits of the search (lag {lag}) | {sides['waits'][0]:.1f} |")
     print(f"| ratio to bare training (target: at most 1.15) | {spread(ratios, 2)} |")
-    print(f"| ratio to bare training with the waits | {ours[0] / sides['waits'][0]:.2f} |")
+    with_waits = ours[0] / sides["waits"][0]
+    print(f"| ratio to bare training with the waits, first round | {with_waits:.2f} |")
     print(f"| `ser sweep` again: nothing is left to do | {sides['finished'][0]:.1f} |")
 
 
