@@ -1,10 +1,10 @@
-"""Where the seconds of a sweep go that are not training: the steps before it and after it.
+"""How many seconds each step of a sweep takes if it hardly trains.
 
     python benchmarks/phases.py [--rounds 5]
 
-Each round runs a sweep of two trials with one epoch as `ser sweep` does, in a new process with a
-local Ray. The features are in the storage. A step ends where the next one begins, so the sum is the
-time of the whole process. Prints a Markdown table.
+Each round runs a sweep as `ser sweep` does, in a new process with a local Ray. Its two trials train
+for one epoch, and the features are in the storage. The steps follow each other without a gap, and
+their sum is the time of the whole process. Prints a Markdown table.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from unittest.mock import patch
 
 from spread import spread
 
-DEMO = Path(__file__).parents[1] / "orchestrator" / "cli" / "demo.yaml"
 SHORT = {
     "search.trials": 2,
     "search.sampler": "random",
@@ -29,7 +28,7 @@ SHORT = {
     "cluster.concurrent_trials": 2,
 }
 STEPS = {
-    "imported": "Python starts, and the driver imports PyTorch and the program",
+    "imported": "Python starts, and the driver imports PyTorch, the program and the report",
     "checked": "the driver checks the configuration, the corpus, the folds and the model",
     "connected": "the driver imports Ray, and Ray starts",
     "ready": "the driver imports Ray Tune and Optuna, and reads the features",
@@ -46,12 +45,12 @@ def sweep(manifest: str, storage: str, name: str) -> dict[str, float]:
     from ser_orchestrator import collect_rarely
 
     collect_rarely()
-    from orchestrator import load
-    from orchestrator import run as run_sweep
+    import orchestrator.report
     from orchestrator.sweep import ray_compat, run
     from orchestrator.sweep.connection import Connection
 
     ends = {"imported": time.time()}
+    from trials import DEMO, first_step  # they need no further library
 
     def timed(step: str, function: Any) -> Any:
         def call(*arguments: Any) -> Any:
@@ -70,15 +69,12 @@ def sweep(manifest: str, storage: str, name: str) -> dict[str, float]:
     }
     for step, (owner, function) in patches.items():
         patch.object(owner, function, timed(step, getattr(owner, function))).start()
-    finished = run_sweep(load(str(DEMO), [f"{key}={value}" for key, value in values.items()]))
+    options = [f"{key}={value}" for key, value in values.items()]
+    ledger = orchestrator.run(orchestrator.load(str(DEMO), options)).ledger
     ends["reported"] = time.time()
-    # A trial's record counts the seconds from its first step to this file.
-    records = finished.ledger.trials()
-    files = [finished.ledger.storage.path(f"trials/{record.id}/trial.json") for record in records]
-    written = [Path(file).stat().st_mtime for file in files]
-    spent = [record.seconds or 0.0 for record in records]
-    ends["first step"] = min(end - each for end, each in zip(written, spent, strict=True))
-    ends["trained"] = max(written)
+    trials = [(first_step(ledger, record), record.seconds or 0.0) for record in ledger.trials()]
+    ends["first step"] = min(began for began, _ in trials)
+    ends["trained"] = max(began + seconds for began, seconds in trials)
     return ends
 
 
@@ -92,22 +88,14 @@ def main() -> None:
         *values, file = options.one
         Path(file).write_text(json.dumps(sweep(*values)))
         return
-    # The imports of these modules belong to the driver's own time.
-    from features.corpora.demo import make_demo_corpus
-    from features.extract import extract
-    from features.storage import Storage
-    from orchestrator.config.parsing import load
-    from orchestrator.data.corpus import read_corpus
+    from trials import demo_corpus  # not above, because a sweep's imports are timed
 
     seconds: dict[str, list[float]] = {step: [] for step in STEPS}
     with tempfile.TemporaryDirectory() as name:
-        manifest, storage = make_demo_corpus(f"{name}/corpus"), f"{name}/runs"
-        configuration = load(str(DEMO), [f"corpus.root={manifest}"])
-        corpus = read_corpus(configuration.corpus).manifest
-        extract(corpus, configuration.features, Storage.open(storage).child("features"))
+        manifest = demo_corpus(Path(name))
         for number in range(options.rounds):
             file = Path(name, "ends.json")
-            arguments = [manifest, storage, f"short-{number}", str(file)]
+            arguments = [manifest, f"{name}/runs", f"short-{number}", str(file)]
             began = time.time()
             subprocess.run(
                 [sys.executable, __file__, "--one", *arguments], check=True, capture_output=True
@@ -117,7 +105,7 @@ def main() -> None:
                 STEPS, pairwise([began, *(ends[step] for step in STEPS)]), strict=True
             ):
                 seconds[step].append(end - start)
-    print("| a sweep of two short trials, on two cores | seconds |\n|---|---|")
+    print("| a sweep of two short trials | seconds |\n|---|---|")
     for step, values in seconds.items():
         print(f"| {STEPS[step]} | {spread(values, 2)} |")
 

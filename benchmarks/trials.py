@@ -36,6 +36,7 @@ from orchestrator.config.sections import Configuration
 from orchestrator.data.corpus import read_corpus
 from orchestrator.data.prepare import Prepared, plan_folds, prepare
 from orchestrator.ledger.ledger import Ledger
+from orchestrator.ledger.records import TrialRecord
 from orchestrator.progress import Narrator
 from orchestrator.training.runs import fold_run
 
@@ -161,12 +162,25 @@ def waits(manifest: str, folder: Path) -> None:
 
         with patch.object(Search, "suggest", noted):
             run(*check(configuration), ledger, Narrator())
-        seconds = []
-        for record in sorted(ledger.trials(), key=lambda record: record.number):
-            # The record counts the seconds from the first step to this file.
-            written = Path(ledger.storage.path(f"trials/{record.id}/trial.json")).stat().st_mtime
-            seconds.append(written - (record.seconds or 0.0) - decided[record.id])
+        records = sorted(ledger.trials(), key=lambda record: record.number)
+        seconds = [first_step(ledger, record) - decided[record.id] for record in records]
         print(f"| {workers} | {seconds[0]:.2f} s | {spread(seconds[1:], 2)} |")
+
+
+def first_step(ledger: Ledger, record: TrialRecord) -> float:
+    """Return when a trial on this machine took its first step, in seconds since the epoch."""
+    # The record counts the seconds from the first step to this file.
+    written = Path(ledger.storage.path(f"trials/{record.id}/trial.json")).stat().st_mtime
+    return written - (record.seconds or 0.0)
+
+
+def demo_corpus(folder: Path) -> str:
+    """Make the demo's corpus, and its features in `folder/runs`. Return the manifest."""
+    manifest = make_demo_corpus(f"{folder}/corpus")
+    configuration = load(str(DEMO), [f"corpus.root={manifest}"])
+    corpus = read_corpus(configuration.corpus).manifest
+    extract(corpus, configuration.features, Storage.open(f"{folder}/runs").child("features"))
+    return manifest
 
 
 def short(manifest: str, folder: Path, workers: int) -> Configuration:
@@ -198,10 +212,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        manifest = make_demo_corpus(f"{folder}/corpus")
-        configuration = load(str(DEMO), [f"corpus.root={manifest}"])
-        corpus = read_corpus(configuration.corpus).manifest
-        extract(corpus, configuration.features, Storage.open(f"{folder}/runs").child("features"))
+        manifest = demo_corpus(folder)
         sweeps(manifest, folder, options.rounds)
         waits(manifest, folder)
 
